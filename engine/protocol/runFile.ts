@@ -1,0 +1,93 @@
+/**
+ * The run file `*.parity.json`: what to compare. This type is the only definition; the JSON schema that validates it
+ * in the engine and completes it in the editor is generated from here (`npm run schemas`).
+ */
+export interface RunFile {
+  /** The JSON schema of this file. Editors use it; the engine ignores it. */
+  $schema?: string;
+  /** A short name for lists and reports. Default: the file's name. */
+  name?: string;
+  /** What takes part, by id. The ids are yours: "torch", "dense", "tripy". */
+  implementations: Record<string, ImplementationSource>;
+  /** The id of the implementation held to be right. All others are candidates. */
+  reference: string;
+  /** A safetensors file with the inputs, by name. Default: the inputs recorded in the reference's trace. */
+  inputs?: string;
+  /** Which ONNX Runtime provider runs ONNX models. Default: "cpu". */
+  provider?: Provider;
+  /**
+   * Gates by glob over the rows' stage or tensor name; the last match wins. They replace the measured gate and are shown as yours.
+   */
+  tolerances?: Record<string, Tolerance>;
+  /** Differences that are meant to be. They are listed in the report and never blamed. */
+  expected?: ExpectedDifference[];
+  /** Tensors that must be equal although their names differ. */
+  pairs?: DeclaredPair[];
+  /** Parameters that must be equal although their names differ. */
+  parameterPairs?: DeclaredParameterPair[];
+  /** Share of the candidate's float operations that must be covered for a PASS. Default: 0.9. */
+  coverageThreshold?: number;
+  /** The check that your own script makes on the final output; the report says whether it would notice. */
+  ownCheck?: OwnCheck;
+}
+
+/** One implementation: exactly one of `trace` and `onnx`. */
+export type ImplementationSource = RecordedTraceSource | OnnxModelSource;
+
+export interface RecordedTraceSource {
+  /** A recorded trace, NAME.trace.json, relative to this file. */
+  trace: string;
+  /** What lists and reports call it. */
+  label?: string;
+}
+
+export interface OnnxModelSource {
+  /** An ONNX model, relative to this file. */
+  onnx: string;
+  /** What lists and reports call it. */
+  label?: string;
+}
+
+export type Provider = "auto" | "tensorrt" | "cuda" | "webgpu" | "cpu";
+
+export interface Tolerance {
+  /** Largest ‖d‖₂ / ‖r‖₂ that counts as a match. */
+  relL2?: number;
+  /** As in numpy.allclose: |d| ≤ atol + rtol·|r|, for every element. */
+  rtol?: number;
+  /** As in numpy.allclose: |d| ≤ atol + rtol·|r|, for every element. */
+  atol?: number;
+  /** NaN at the same place on both sides is equal. Default: false. */
+  equalNan?: boolean;
+}
+
+export interface ExpectedDifference {
+  /** Glob over the rows' stage or tensor name. */
+  rows: string;
+  /** Why the difference is meant to be. */
+  reason: string;
+}
+
+/** `*` stands for any part of a name between separators; the k-th `*` of each pattern stands for the same text. */
+export interface DeclaredPair {
+  /** Glob over the reference's tensor names. */
+  reference: string;
+  /** Glob over the candidate's tensor names. */
+  candidate: string;
+  /** The stage that the pair's rows belong to; its `*`s stand for the same text as in `reference`. */
+  stage?: string;
+}
+
+export interface DeclaredParameterPair {
+  /** Glob over the reference's parameter names. */
+  reference: string;
+  /** Glob over the candidate's parameter names. */
+  candidate: string;
+}
+
+export interface OwnCheck {
+  /** Absolute tolerance. */
+  atol: number;
+  /** Relative tolerance. Default: 0. */
+  rtol?: number;
+}

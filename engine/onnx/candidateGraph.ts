@@ -1,3 +1,4 @@
+import type { TensorValue } from "../core/tensorValue.js";
 import type { Site } from "../protocol/report.js";
 
 /** An ONNX model as the comparison sees it: ops in topological order with their source sites. */
@@ -44,5 +45,6 @@ export interface CandidatePort {
 export interface CandidateParameter {
   readonly name: string;
   readonly tensor: string;
+  readonly value: TensorValue;
   readonly declaredAt?: Site;
 }

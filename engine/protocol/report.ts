@@ -107,6 +107,7 @@ export type PairedBy =
   | "normalisedName"
   | "content"
   | "declared"
+  | "output"
   | "signature"
   | "lockstep";
 
@@ -114,7 +115,8 @@ export interface Pair {
   reference: ImplementationId;
   candidate: ImplementationId;
   verdict: Verdict;
-  coverage: { covered: number; total: number; threshold: number };
+  /** Of `total` data ops, `covered` are compared or inside a short compared segment; `paired` have their own output compared. */
+  coverage: { covered: number; total: number; paired: number; threshold: number };
   output: Metrics;
   /** Gate and noise of the final output, relL2. */
   noiseFloor: WireNumber;

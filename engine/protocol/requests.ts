@@ -1,4 +1,5 @@
 import type { Report } from "./report.js";
+import type { Provider } from "./runFile.js";
 
 /** What travels between the extension and the engine besides LSP itself. One constant per message. */
 
@@ -8,6 +9,10 @@ export interface RunParams {
   /** URI of the run file. */
   runFile: string;
   noCache?: boolean;
+  /** Instead of the run file's. */
+  provider?: Provider;
+  /** Limit for one evaluation in the runner. */
+  timeoutSeconds?: number;
   workDoneToken?: string | number;
 }
 export type RunResult =
@@ -15,6 +20,14 @@ export type RunResult =
   | { outcome: "invalid"; problems: Report["problems"] }
   | { outcome: "failed"; message: string; nextStep: string; details: string }
   | { outcome: "cancelled" };
+
+/** What the extension tells the engine when it starts it (`initializationOptions`). */
+export interface EngineOptions {
+  /** Absolute folder for reports; the engine makes it. */
+  storage: string;
+  /** The report that was shown last, to be shown again. */
+  lastReport?: string;
+}
 
 /** Notification, engine → extension: the report that hovers and diagnostics now come from. */
 export const reportChanged = "hstuParity/reportChanged";

@@ -16,13 +16,18 @@ export interface RunFile {
   /** Which ONNX Runtime provider runs ONNX models. Default: "cpu". */
   provider?: Provider;
   /**
-   * Gates by glob over the rows' stage or tensor name; the last match wins. They replace the measured gate and are shown as yours.
+   * Gates by glob over the rows' stage or tensor names; the last match wins. They replace the measured gate and are shown as yours.
    */
   tolerances?: Record<string, Tolerance>;
   /** Differences that are meant to be. They are listed in the report and never blamed. */
   expected?: ExpectedDifference[];
   /** Tensors that must be equal although their names differ. */
   pairs?: DeclaredPair[];
+  /**
+   * Names for the steps of the model, by glob over the reference's tensor names; a `*` in the stage stands for the same text as
+   * in the glob. Default: the module instance path and the function.
+   */
+  stages?: Record<string, string>;
   /** Parameters that must be equal although their names differ. */
   parameterPairs?: DeclaredParameterPair[];
   /** Share of the candidate's float operations that must be covered for a PASS. Default: 0.9. */
@@ -74,8 +79,6 @@ export interface DeclaredPair {
   reference: string;
   /** Glob over the candidate's tensor names. */
   candidate: string;
-  /** The stage that the pair's rows belong to; its `*`s stand for the same text as in `reference`. */
-  stage?: string;
 }
 
 export interface DeclaredParameterPair {

@@ -1,0 +1,3 @@
+"""Runs a user's Python script unchanged and writes a trace of every model that it calls."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Stands in for NVIDIA's MLIR-TensorRT: enough for the nvtripy frontend to trace and to hand programs over."""

@@ -1,0 +1,9 @@
+"""Stands in for TensorRT, which nvtripy imports for the sake of its plugins."""
+
+__version__ = "10.13.0"
+
+
+def __getattr__(name):
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return type(name, (), {"__module__": __name__})

@@ -1,0 +1,315 @@
+"""
+Watches NVIDIA's own nvtripy: records every program that it compiles, with the names and lines of the user's source.
+
+Where the backend is stood in for, programs are executed here (small integer ones) or by the engine (tripy_backend).
+"""
+
+import functools
+import sys
+import threading
+from types import FrameType
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+from .fast_stack_info import install_fast_stack_info
+from .identity_map import IdentityMap
+from .session import Session
+from .source_frames import SourceFrame, first_user_frame, is_user_file, treat_as_library, user_frames
+from .stand_ins import used_stand_ins
+from .tensor_names import Instances, NameTracker
+from .tripy_backend import TripyBackend
+
+
+class Place(NamedTuple):
+    """Where a tensor was made."""
+
+    frames: Tuple[SourceFrame, ...]
+    instance: str
+    call: int
+
+
+class Parameter(NamedTuple):
+    name: str
+    declared: Optional[SourceFrame]
+
+
+class Notes:
+    """What is known about one trace tensor beyond what nvtripy keeps; lives as an attribute of the tensor."""
+
+    __slots__ = ("names", "argument_names", "parameter", "argument", "program")
+
+    def __init__(self) -> None:
+        self.names: List[str] = []
+        self.argument_names: List[str] = []
+        self.parameter: Optional[Parameter] = None
+        # The name of the argument of the outermost call that it came in by.
+        self.argument: Optional[str] = None
+        # What the outermost call that it came out of is called.
+        self.program: Optional[str] = None
+
+
+def notes_of(trace_tensor: Any) -> Notes:
+    notes = getattr(trace_tensor, "_hstu_capture", None)
+    if notes is None:
+        notes = trace_tensor._hstu_capture = Notes()
+    return notes
+
+
+def place_of(stack_info: Any) -> Optional[Place]:
+    return getattr(stack_info, "_hstu_capture", None)
+
+
+class TripyObserver:
+    def __init__(self, session: Session, nvtripy: Any) -> None:
+        self._session = session
+        self._tripy = nvtripy
+        self._active = threading.local()
+        self._declared: IdentityMap[Dict[str, SourceFrame]] = IdentityMap(dict)
+
+    def install(self) -> None:
+        tripy = self._tripy
+        treat_as_library(tripy.__path__[0])
+        install_fast_stack_info(tripy, self._annotate)
+        self._observe_modules(tripy.Module)
+        self._observe_constants(tripy.Tensor)
+        self._observe_compile()
+        TripyBackend(self._session, tripy, used_stand_ins(), self._parameters).install()
+
+    def _annotate(self, stack_info: Any, frame: Optional[FrameType]) -> None:
+        call: Optional[_Call] = getattr(self._active, "call", None)
+        instance, number = (call.instances.path, call.instances.call) if call else ("", 0)
+        stack_info._hstu_capture = Place(user_frames(frame), instance, number)
+
+    def _observe_modules(self, module_type: Any) -> None:
+        original_call, original_set = module_type.__call__, module_type.__setattr__
+        observer = self
+
+        @functools.wraps(original_call)
+        def call(module: Any, *args: Any, **kwargs: Any) -> Any:
+            active: Optional[_Call] = getattr(observer._active, "call", None)
+            if active is not None:
+                with active.inside(module):
+                    return original_call(module, *args, **kwargs)
+            arguments = _bound_arguments(module, args, kwargs)
+            with observer._outermost(module, type(module).__name__, arguments) as outermost, outermost.inside(module):
+                result = original_call(module, *args, **kwargs)
+            outermost.came_out(observer._tripy.Tensor, result)
+            return result
+
+        @functools.wraps(original_set)
+        def set_attribute(module: Any, name: str, value: Any) -> None:
+            original_set(module, name, value)
+            observer._note_declaration(module, name, value, sys._getframe(1))
+
+        module_type.__call__ = call
+        module_type.__setattr__ = set_attribute
+        for derived in _derived_types(module_type):
+            if "__setattr__" in vars(derived):
+                self._observe_own_set(derived)
+
+    def _observe_own_set(self, module_type: Any) -> None:
+        """nvtripy's own modules wrap the `__setattr__` that was there when they were defined."""
+        original = module_type.__setattr__
+
+        @functools.wraps(original)
+        def set_attribute(module: Any, name: str, value: Any) -> None:
+            original(module, name, value)
+            self._note_declaration(module, name, value, sys._getframe(1))
+
+        module_type.__setattr__ = set_attribute
+
+    def _observe_constants(self, tensor_type: Any) -> None:
+        """A tensor made through DLPack carries no stack: the frontend leaves it out for speed."""
+        original = tensor_type.__init__
+
+        @functools.wraps(original)
+        def init(tensor: Any, *args: Any, **kwargs: Any) -> None:
+            original(tensor, *args, **kwargs)
+            if place_of(tensor._stack_info) is None:
+                self._annotate(tensor._stack_info, sys._getframe(1))
+
+        tensor_type.__init__ = init
+
+    def _observe_compile(self) -> None:
+        tripy = self._tripy
+        original = tripy.compile
+        module_type = tripy.Module
+        observer = self
+
+        @functools.wraps(original)
+        def compile_(func: Any, *args: Any, **kwargs: Any) -> Any:
+            if getattr(observer._active, "call", None) is not None:
+                return original(func, *args, **kwargs)
+            root = func if isinstance(func, module_type) else None
+            label = type(func).__name__ if root is not None else getattr(func, "__name__", type(func).__name__)
+            with observer._outermost(root, label, {}):
+                return original(func, *args, **kwargs)
+
+        tripy.compile = compile_
+        sys.modules["nvtripy.backend.api.compile"].compile = compile_  # type: ignore[attr-defined]
+
+    def _outermost(self, root: Any, label: str, arguments: Dict[str, Any]) -> "_Call":
+        from .torch_observer import named_tensors
+
+        tensor_type = self._tripy.Tensor
+        call = _Call(self._active, root, label, tensor_type)
+        for parameter, trace_tensor in self._parameters_of(root):
+            notes_of(trace_tensor).parameter = parameter
+        for name, tensor in named_tensors(tensor_type, arguments):
+            notes_of(tensor.trace_tensor).argument = name
+        return call
+
+    def _parameters(self) -> List[Tuple[Parameter, Any]]:
+        """All parameters of the model that is being compiled, whether its program uses them or not."""
+        call: Optional[_Call] = getattr(self._active, "call", None)
+        return list(self._parameters_of(call.root)) if call is not None else []
+
+    def _parameters_of(self, root: Any) -> Iterator[Tuple[Parameter, Any]]:
+        if root is None:
+            return
+        for name, owner, attribute, tensor in members(self._tripy, root):
+            if isinstance(tensor, self._tripy.Tensor):
+                yield Parameter(name, self._declared.of(owner).get(attribute)), tensor.trace_tensor
+
+    def _note_declaration(self, module: Any, name: str, value: Any, frame: FrameType) -> None:
+        parameter_types = (self._tripy.Tensor, self._tripy.frontend.module.parameter.ParameterBase)
+        if isinstance(value, (list, tuple)):
+            holds = any(isinstance(item, parameter_types) for item in value)
+        elif isinstance(value, dict):
+            holds = any(isinstance(item, parameter_types) for item in value.values())
+        else:
+            holds = isinstance(value, parameter_types)
+        declared = self._declared.of(module)
+        if not holds or name in declared:
+            return
+        place = first_user_frame(frame)
+        if place is not None:
+            declared[name] = place
+
+
+class _Call:
+    """The outermost call under way: a model's, or that of `tp.compile`."""
+
+    def __init__(self, active: Any, root: Any, label: str, tensor_type: type) -> None:
+        self.instances = Instances()
+        self.label = label
+        self._active = active
+        self.root = root
+        self._paths = {id(module): path for path, module in _instances(root)} if root is not None else {}
+        self._names = NameTracker(tensor_type, _resolve, _bind, self.instances)
+
+    def __enter__(self) -> "_Call":
+        self._active.call = self
+        self._names.start()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._names.stop()
+        self._active.call = None
+
+    def inside(self, module: Any) -> "_Inside":
+        path = self._paths.get(id(module))
+        if path is None:
+            path = self.instances.path
+            if is_user_file(getattr(sys.modules.get(type(module).__module__), "__file__", None) or "<"):
+                path = self.instances.child_path(type(module).__name__)
+            else:
+                # A library's module that no attribute holds, such as a LayerNorm made anew, is part of its caller.
+                return _Inside(self.instances, None)
+        return _Inside(self.instances, path)
+
+    def came_out(self, tensor_type: type, result: Any) -> None:
+        from .torch_observer import named_tensors
+
+        for _, tensor in named_tensors(tensor_type, {"output": result}):
+            notes_of(tensor.trace_tensor).program = self.label
+
+
+class _Inside:
+    def __init__(self, instances: Instances, path: Optional[str]) -> None:
+        self._instances = instances
+        self._path = path
+
+    def __enter__(self) -> None:
+        if self._path is not None:
+            self._instances.enter(self._path)
+
+    def __exit__(self, *error: Any) -> None:
+        if self._path is not None:
+            self._instances.leave()
+
+
+def members(nvtripy: Any, module: Any, prefix: str = "") -> Iterator[Tuple[str, Any, str, Any]]:
+    """Parameters by the keys that nvtripy's state dict gives them: key, owner, the owner's attribute, value."""
+    parameter_types = (nvtripy.Tensor, nvtripy.frontend.module.parameter.ParameterBase)
+    for name, attribute, value in _items(module):
+        if isinstance(value, parameter_types):
+            yield prefix + name, module, attribute, value
+        elif isinstance(value, nvtripy.Module):
+            yield from members(nvtripy, value, f"{prefix}{name}.")
+
+
+def _instances(root: Any) -> Iterator[Tuple[str, Any]]:
+    module_type = next(base for base in type(root).__mro__ if base.__module__.startswith("nvtripy.frontend.module.module"))
+    seen = set()
+
+    def walk(path: str, module: Any) -> Iterator[Tuple[str, Any]]:
+        if id(module) in seen:
+            return
+        seen.add(id(module))
+        yield path, module
+        for name, _, value in _items(module):
+            if isinstance(value, module_type):
+                yield from walk(f"{path}.{name}" if path else name, value)
+
+    return walk("", root)
+
+
+def _items(module: Any) -> Iterator[Tuple[str, str, Any]]:
+    """Attributes and the items of lists and dicts among them: name, attribute, value."""
+    for name, value in list(vars(module).items()):
+        if isinstance(value, (list, tuple)):
+            yield from ((f"{name}.{index}", name, item) for index, item in enumerate(value))
+        elif isinstance(value, dict):
+            yield from ((f"{name}.{key}", name, item) for key, item in value.items())
+        else:
+            yield name, name, value
+
+
+def _derived_types(module_type: Any) -> Iterator[Any]:
+    for derived in module_type.__subclasses__():
+        yield derived
+        yield from _derived_types(derived)
+
+
+def _bound_arguments(module: Any, args: Any, kwargs: Any) -> Dict[str, Any]:
+    try:
+        return dict(module.__signature__.bind(*args, **kwargs).arguments)
+    except (AttributeError, TypeError):
+        return {**{f"arg{index}": value for index, value in enumerate(args)}, **kwargs}
+
+
+def _resolve(tensor: Any) -> Optional[Tuple[Any, Any]]:
+    # A tensor that was evaluated is the same to the user but another one in the program.
+    trace_tensor = tensor.__dict__.get("_trace_tensor")
+    return None if trace_tensor is None else (_Identity(tensor), _Identity(trace_tensor))
+
+
+class _Identity:
+    """Tripy's tensors compare element by element: identity must be asked for."""
+
+    __slots__ = ("object",)
+
+    def __init__(self, value: Any) -> None:
+        self.object = value
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, _Identity) and self.object is other.object
+
+    def __hash__(self) -> int:
+        return id(self.object)
+
+
+def _bind(handle: _Identity, name: str, argument: bool) -> None:
+    notes = notes_of(handle.object)
+    if name not in notes.names and name not in notes.argument_names:
+        (notes.argument_names if argument else notes.names).append(name)

@@ -1,0 +1,80 @@
+import type { ErrorHistogram } from "../protocol/report.js";
+
+/**
+ * A histogram of non-negative numbers on the bits of float64: the 11 exponent bits and the first 3 of the mantissa, so a
+ * bin is at most 12.5 % wide. It needs no sorting and no logarithm for each element. Bin 0 holds zero (and numbers
+ * under 2⁻¹⁰²⁵, which no type but float64 has).
+ *
+ * The counts are kept in two tables that are used in turn: neighbouring elements often fall into one bin, and a counter
+ * that was written just now is slow to read again.
+ */
+export interface FloatBins {
+  readonly counts: Uint32Array;
+}
+
+export const binCount = 1 << 14;
+
+/** Bits of the high word of a float64 that are not part of the bin's number. */
+export const binShift = 17;
+
+export function newFloatBins(): FloatBins {
+  return { counts: new Uint32Array(2 * binCount) };
+}
+
+/** Smallest number of a bin. */
+export function lowerEdge(bin: number): number {
+  words[1] = bin << binShift;
+  return double[0] as number;
+}
+
+/**
+ * The smallest value that at least share·n of the n values do not exceed, to within half a bin. Values that were not
+ * finite stand in no bin and count as larger than all others.
+ */
+export function quantile(
+  bins: FloatBins,
+  n: number,
+  share: number,
+  max: number,
+): number {
+  const rank = Math.max(1, Math.ceil(share * n));
+  let seen = 0;
+  for (let bin = 0; bin < infinityBin; bin++) {
+    seen += countOf(bins, bin);
+    if (seen >= rank) {
+      if (bin === 0) return 0;
+      return Math.min(max, (lowerEdge(bin) + lowerEdge(bin + 1)) / 2);
+    }
+  }
+  return max;
+}
+
+/** One bar for each power of two, so that every count is exact; the edges are given as log10. */
+export function errorHistogram(bins: FloatBins): ErrorHistogram {
+  const octaves = new Map<number, number>();
+  for (let bin = 1; bin < infinityBin; bin++) {
+    const count = countOf(bins, bin);
+    if (count) octaves.set(bin >>> 3, (octaves.get(bin >>> 3) ?? 0) + count);
+  }
+  const zeros = countOf(bins, 0);
+  if (octaves.size === 0) return { log10Edges: [], counts: [], zeros };
+  const first = Math.min(...octaves.keys());
+  const last = Math.max(...octaves.keys());
+  const counts = Array.from(
+    { length: last - first + 1 },
+    (_, i) => octaves.get(first + i) ?? 0,
+  );
+  const log10Edges = Array.from(
+    { length: counts.length + 1 },
+    (_, i) => (first + i - 1023) * Math.log10(2),
+  );
+  return { log10Edges, counts, zeros };
+}
+
+const infinityBin = 0x7ff << 3;
+const double = new Float64Array(1);
+const words = new Int32Array(double.buffer);
+
+function countOf(bins: FloatBins, bin: number): number {
+  return (bins.counts[bin] as number) + (bins.counts[bin + binCount] as number);
+}

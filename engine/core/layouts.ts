@@ -1,0 +1,322 @@
+import type { Layout } from "../protocol/tensor.js";
+import type { Alignment } from "./alignment.js";
+import { convertIntegers } from "./conversions.js";
+import { collectRuns, type LoopAxis } from "./alignedRuns.js";
+import {
+  elementCount,
+  elementSize,
+  fromFloat64,
+  isFloat,
+  toFloat64,
+} from "./dtypes.js";
+import { checkLayout, type LayoutFinding } from "./layoutChecks.js";
+import {
+  denseView,
+  jaggedView,
+  paddedView,
+  permute,
+  type Strided,
+  type View,
+  type ViewAxis,
+} from "./layoutViews.js";
+import { sameShape, stridesOf } from "./shapes.js";
+import type { TensorValue } from "./tensorValue.js";
+
+export { checkLayout, type LayoutFinding } from "./layoutChecks.js";
+export {
+  paddingLeak,
+  paddingRegion,
+  type PaddingLeak,
+  type PaddingRegion,
+} from "./padding.js";
+
+export interface LaidOut {
+  readonly shape: readonly number[];
+  readonly layout?: Layout | undefined;
+}
+
+export type Aligned =
+  | {
+      readonly ok: true;
+      readonly alignment: Alignment;
+      readonly findings: readonly LayoutFinding[];
+    }
+  | { readonly ok: false; readonly reason: string };
+
+/** Every element against the one at the same place. */
+export function identityAlignment(shape: readonly number[]): Alignment {
+  const count = elementCount(shape);
+  return {
+    runs: count === 0 ? [] : [{ reference: 0, candidate: 0, length: count }],
+    count,
+    transform: "identical",
+  };
+}
+
+/**
+ * Finds how the reference's valid elements lie in the candidate, or says why no declared layout explains the shapes.
+ * Known transforms: jagged and padded either way, padded widths that differ, padding on two axes, the last axis split into
+ * heads or merged from them, and a permutation that the caller declares: `candidate.transpose(permutation)` has the
+ * reference's axis order. A candidate without a layout takes the samples' lengths from the reference's. Nothing is
+ * broadcast, no permutation is guessed, and an equal number of elements explains nothing.
+ */
+export function align(
+  reference: LaidOut,
+  candidate: LaidOut,
+  options: { readonly permutation?: readonly number[] | undefined } = {},
+): Aligned {
+  const findings = [
+    ...checkLayout(reference.layout, reference.shape),
+    ...checkLayout(candidate.layout, candidate.shape),
+  ];
+  const invalid = findings.find(
+    (finding) => finding.severity === "error" && finding.code !== "truncation",
+  );
+  if (invalid) return { ok: false, reason: invalid.text };
+
+  const permuted = permute(
+    { shape: candidate.shape, layout: candidate.layout },
+    options.permutation,
+  );
+  if (!permuted)
+    return {
+      ok: false,
+      reason: "the declared permutation does not fit the candidate",
+    };
+  const attempts = interpretations(reference, permuted);
+  if (attempts.length === 0) {
+    return { ok: false, reason: unexplained(reference, candidate) };
+  }
+  for (const { r, c, name } of attempts) {
+    const lengths = commonLengths(r, c);
+    if (!lengths)
+      return {
+        ok: false,
+        reason: "the two sides declare samples of other lengths",
+      };
+    const loops = loopAxes(r, c);
+    if (!loops) continue;
+    const runs = collectRuns(
+      lengths.map((_, b) => ({ reference: r.base(b), candidate: c.base(b) })),
+      lengths,
+      loops.axes,
+    );
+    const transform = [name, loops.regrouped, options.permutation && "permuted"]
+      .filter((part) => part !== undefined && part !== "")
+      .join(", ");
+    return {
+      ok: true,
+      alignment: {
+        ...runs,
+        transform: transform === "" ? "identical" : transform,
+      },
+      findings: [...findings, ...truncations(c, lengths, candidate)],
+    };
+  }
+  return { ok: false, reason: unexplained(reference, candidate) };
+}
+
+/**
+ * The candidate's tensor with its valid region replaced by the reference's values, rounded to the candidate's type (which
+ * it keeps); padding stays the candidate's own. An integer that does not fit the candidate's type leaves it unchanged.
+ */
+export function substitute(
+  reference: TensorValue,
+  candidate: TensorValue,
+  alignment: Alignment,
+): TensorValue {
+  const source = inType(reference, candidate.dtype);
+  if (!source) return candidate;
+  const bytes = new Uint8Array(candidate.bytes);
+  const size = elementSize[candidate.dtype];
+  for (const run of alignment.runs) {
+    const from = run.reference * size;
+    bytes.set(
+      source.subarray(from, from + run.length * size),
+      run.candidate * size,
+    );
+  }
+  return { dtype: candidate.dtype, shape: candidate.shape, bytes };
+}
+
+function inType(
+  value: TensorValue,
+  dtype: TensorValue["dtype"],
+): Uint8Array | undefined {
+  if (value.dtype === dtype) return value.bytes;
+  if (isFloat(value.dtype) || isFloat(dtype))
+    return fromFloat64(toFloat64(value), dtype);
+  return convertIntegers(value, dtype)?.bytes;
+}
+
+/** The ways in which the two sides can be meant, most literal first. */
+function interpretations(
+  reference: LaidOut,
+  candidate: Strided,
+): { r: View; c: View; name: string }[] {
+  const source = {
+    shape: reference.shape,
+    strides: stridesOf(reference.shape),
+  };
+  const own = reference.layout ?? { kind: "dense" };
+  const declared = candidate.layout;
+  const found: { r: View; c: View; name: string }[] = [];
+  if (own.kind === "dense") {
+    found.push({ r: denseView(source), c: denseView(candidate), name: "" });
+    return found;
+  }
+  const r =
+    own.kind === "jagged"
+      ? jaggedView(source, own.offsets)
+      : paddedView(source, own);
+  const lengths = r.lengths ?? [];
+  const asJagged = declared?.kind !== "padded";
+  const asPadded = declared?.kind !== "jagged";
+  if (
+    asJagged &&
+    (own.kind === "jagged" || declared?.kind === "jagged" || isJaggedShape())
+  ) {
+    const offsets =
+      declared?.kind === "jagged" ? declared.offsets : offsetsOf(lengths);
+    const fits =
+      declared?.kind === "jagged" || own.kind === "padded" || sameRows();
+    if (fits) {
+      const name =
+        own.kind === "jagged" ? "jagged → jagged" : "padded → jagged";
+      const same =
+        own.kind === "jagged" && sameShape(reference.shape, candidate.shape);
+      found.push({
+        r,
+        c: jaggedView(candidate, offsets),
+        name: same ? "" : name,
+      });
+    }
+  }
+  if (asPadded) {
+    const layout: Layout =
+      declared?.kind === "padded"
+        ? declared
+        : own.kind === "padded"
+          ? own
+          : {
+              kind: "padded",
+              lengths: [...lengths],
+              batchAxis: 0,
+              axes: [1],
+              pad: 0,
+            };
+    if (layout.kind === "padded" && fitsRank(layout)) {
+      found.push({
+        r,
+        c: paddedView(candidate, layout),
+        name: `${own.kind} → padded`,
+      });
+    }
+  }
+  return found;
+
+  function sameRows(): boolean {
+    return candidate.shape[0] === reference.shape[0];
+  }
+  function isJaggedShape(): boolean {
+    const rows = lengths.reduce((sum, length) => sum + length, 0);
+    return (
+      own.kind === "padded" &&
+      own.axes.length === 1 &&
+      candidate.shape[0] === rows
+    );
+  }
+  function fitsRank(layout: Layout & { kind: "padded" }): boolean {
+    const highest = Math.max(layout.batchAxis, ...layout.axes);
+    return (
+      highest < candidate.shape.length &&
+      candidate.shape[layout.batchAxis] === layout.lengths.length
+    );
+  }
+}
+
+function offsetsOf(lengths: readonly number[]): number[] {
+  const offsets = [0];
+  for (const length of lengths)
+    offsets.push((offsets.at(-1) as number) + length);
+  return offsets;
+}
+
+function commonLengths(r: View, c: View): readonly number[] | undefined {
+  if (!r.lengths || !c.lengths)
+    return r.samples === c.samples ? [0] : undefined;
+  return sameShape(r.lengths, c.lengths) ? r.lengths : undefined;
+}
+
+/** Matches the axes of both sides one by one; the last may be split into heads on one side. */
+function loopAxes(
+  r: View,
+  c: View,
+): { axes: readonly LoopAxis[]; regrouped: string | undefined } | undefined {
+  const difference = c.axes.length - r.axes.length;
+  const split = difference === 1 ? splitLast(r.axes, c.axes) : r.axes;
+  const merged = difference === -1 ? splitLast(c.axes, r.axes) : c.axes;
+  if (!split || !merged || split.length !== merged.length) return undefined;
+  const axes: LoopAxis[] = [];
+  for (const [i, a] of split.entries()) {
+    const b = merged[i] as ViewAxis;
+    if (a.ragged !== b.ragged || (!a.ragged && a.size !== b.size))
+      return undefined;
+    axes.push({
+      // A jagged side is as long as its samples; only a padded width can cut them short.
+      size: Math.min(
+        r.kind === "jagged" && a.ragged ? Infinity : a.size,
+        c.kind === "jagged" && b.ragged ? Infinity : b.size,
+      ),
+      ragged: a.ragged,
+      reference: a.stride,
+      candidate: b.stride,
+    });
+  }
+  const regrouped =
+    difference === 1
+      ? "heads split"
+      : difference === -1
+        ? "heads merged"
+        : undefined;
+  return { axes, regrouped };
+}
+
+/** [.., H·d] as [.., H, d], where `like` has those last two axes. At least one axis must lie before them. */
+function splitLast(
+  axes: readonly ViewAxis[],
+  like: readonly ViewAxis[],
+): readonly ViewAxis[] | undefined {
+  const last = axes.at(-1);
+  const heads = like.at(-2);
+  const width = like.at(-1);
+  if (!last || !heads || !width || like.length < 3) return undefined;
+  if (last.ragged || heads.ragged || width.ragged) return undefined;
+  if (last.size !== heads.size * width.size) return undefined;
+  return [
+    ...axes.slice(0, -1),
+    { size: heads.size, stride: last.stride * width.size, ragged: false },
+    { size: width.size, stride: last.stride, ragged: false },
+  ];
+}
+
+/** A candidate whose layout was taken from the reference has not been checked against its own width. */
+function truncations(
+  c: View,
+  lengths: readonly number[],
+  candidate: LaidOut,
+): readonly LayoutFinding[] {
+  if (c.kind !== "padded" || candidate.layout?.kind === "padded") return [];
+  const widths = c.axes.filter((axis) => axis.ragged).map((axis) => axis.size);
+  const width = Math.min(...widths);
+  const over = lengths.filter((length) => length > width).length;
+  if (over === 0) return [];
+  const text = `truncation: the candidate is ${width} wide, but ${over} of ${lengths.length} samples are longer`;
+  return [{ code: "truncation", severity: "error", text }];
+}
+
+function unexplained(reference: LaidOut, candidate: LaidOut): string {
+  const shapes = `[${reference.shape.join(", ")}] against [${candidate.shape.join(", ")}]`;
+  const same = elementCount(reference.shape) === elementCount(candidate.shape);
+  return `${shapes}: no declared layout explains the shapes${same ? " (the same number of elements explains nothing)" : ""}`;
+}

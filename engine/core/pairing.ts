@@ -1,0 +1,186 @@
+import type { DeclaredPair } from "../protocol/runFile.js";
+import type { PairedBy } from "../protocol/report.js";
+import type { Alignment } from "./alignment.js";
+import { align } from "./layouts.js";
+import { fillGlob, matchGlob, normalisedName, withoutCount } from "./names.js";
+import {
+  producers,
+  type Observation,
+  type ObservedTensor,
+  type TensorKey,
+} from "./observation.js";
+
+/** A reference tensor and the candidate tensor that must equal it. */
+export interface TensorPair {
+  readonly reference: TensorKey;
+  readonly candidate: TensorKey;
+  readonly pairedBy: PairedBy;
+  /** Absent when no layout explains the shapes: the pair fails by its shape. */
+  readonly alignment?: Alignment;
+  readonly shapeReason?: string;
+  readonly layoutFindings: readonly { readonly text: string }[];
+  /** The final output, or one of them. */
+  readonly isOutput: boolean;
+}
+
+export interface Pairing {
+  /** In the candidate's execution order. */
+  readonly pairs: readonly TensorPair[];
+  /** Why a candidate tensor whose name has a counterpart was not paired. */
+  readonly refused: ReadonlyMap<TensorKey, string>;
+  readonly unusedDeclarations: readonly DeclaredPair[];
+  readonly unpairedOutputs: readonly string[];
+}
+
+/**
+ * Pairs tensors by declaration, outputs by their port, then by name and by normalised name. Names are hypotheses: a
+ * pair by name is made only where a layout explains the shapes and where both sides assign the variable equally often.
+ * Finding pairs without names is a seam of its own: it would add pairs here and change nothing after.
+ */
+export function pairTensors(
+  reference: Observation,
+  candidate: Observation,
+  declared: readonly DeclaredPair[] = [],
+): Pairing {
+  const pairs = new Map<TensorKey, TensorPair>();
+  const usedReference = new Set<TensorKey>();
+  const refused = new Map<TensorKey, string>();
+  const outputKeys = new Set(candidate.outputs.map((output) => output.tensor));
+  const referenceSide = namedTensors(reference);
+  const candidateSide = namedTensors(candidate);
+
+  const take = (
+    r: ObservedTensor,
+    c: ObservedTensor,
+    pairedBy: PairedBy,
+    binding: boolean,
+  ): void => {
+    if (usedReference.has(r.key) || pairs.has(c.key)) return;
+    const aligned = align(r, { shape: c.shape });
+    if (!aligned.ok && !binding) {
+      refused.set(c.key, `same name as a reference tensor, but ${aligned.reason}`);
+      return;
+    }
+    usedReference.add(r.key);
+    refused.delete(c.key);
+    pairs.set(c.key, {
+      reference: r.key,
+      candidate: c.key,
+      pairedBy,
+      ...(aligned.ok ? { alignment: aligned.alignment } : { shapeReason: aligned.reason }),
+      layoutFindings: aligned.ok ? aligned.findings : [],
+      isOutput: outputKeys.has(c.key),
+    });
+  };
+
+  const unusedDeclarations = declared.filter((declaration) => {
+    let used = false;
+    for (const [name, r] of referenceSide.byName) {
+      const captures = matchGlob(declaration.reference, name);
+      const wanted = captures && fillGlob(declaration.candidate, captures);
+      const c = wanted === undefined ? undefined : candidateSide.byName.get(wanted);
+      if (!c) continue;
+      used = true;
+      take(r, c, "declared", true);
+    }
+    return !used;
+  });
+
+  const unpairedOutputs: string[] = [];
+  for (const output of candidate.outputs) {
+    const sameName = reference.outputs.find((port) => port.name === output.name);
+    const only =
+      reference.outputs.length === 1 && candidate.outputs.length === 1
+        ? reference.outputs[0]
+        : undefined;
+    const counterpart = sameName ?? only;
+    const r = counterpart && reference.tensors.get(counterpart.tensor);
+    const c = candidate.tensors.get(output.tensor);
+    if (r && c) take(r, c, sameName ? "name" : "output", true);
+    if (!pairs.has(output.tensor)) unpairedOutputs.push(output.name);
+  }
+
+  for (const [by, form] of [
+    ["name", (name: string) => name],
+    ["normalisedName", normalisedName],
+  ] as const) {
+    const r = formsOf(referenceSide, form);
+    const c = formsOf(candidateSide, form);
+    for (const [name, { tensor, rank }] of c.tensors) {
+      const counterpart = r.tensors.get(name);
+      if (!counterpart || (rank > 0 && counterpart.rank > 0)) continue;
+      const base = withoutCount(name);
+      if (r.assignments.get(base) !== c.assignments.get(base)) {
+        if (!pairs.has(tensor.key)) {
+          refused.set(
+            tensor.key,
+            "same name as a reference tensor, but the two sides assign it a different number of times",
+          );
+        }
+        continue;
+      }
+      take(counterpart.tensor, tensor, by, false);
+    }
+  }
+
+  const order = new Map(candidate.ops.flatMap((op, index) => op.outputs.map((o) => [o, index])));
+  return {
+    pairs: [...pairs.values()].sort(
+      (a, b) => (order.get(a.candidate) ?? -1) - (order.get(b.candidate) ?? -1),
+    ),
+    refused,
+    unusedDeclarations,
+    unpairedOutputs,
+  };
+}
+
+interface NamedTensors {
+  /** By each of its names; the first tensor that bears a name has it. */
+  readonly byName: ReadonlyMap<string, ObservedTensor>;
+  readonly observed: readonly ObservedTensor[];
+}
+
+/** Tensors that an op made and whose value was observed. Inputs and parameters are compared on their own. */
+function namedTensors(observation: Observation): NamedTensors {
+  const made = producers(observation);
+  const given = new Set([
+    ...observation.inputs.map((port) => port.tensor),
+    ...observation.parameters.map((parameter) => parameter.tensor),
+  ]);
+  const observed = [...made.keys()]
+    .filter((key) => !given.has(key))
+    .map((key) => observation.tensors.get(key))
+    .filter((tensor) => tensor?.value !== undefined) as ObservedTensor[];
+  const byName = new Map<string, ObservedTensor>();
+  const ranks = Math.max(0, ...observed.map((tensor) => tensor.names.length));
+  for (let rank = 0; rank < ranks; rank++) {
+    for (const tensor of observed) {
+      const name = tensor.names[rank];
+      if (name !== undefined && !byName.has(name)) byName.set(name, tensor);
+    }
+  }
+  return { byName, observed };
+}
+
+function formsOf(
+  side: NamedTensors,
+  form: (name: string) => string,
+): {
+  tensors: Map<string, { tensor: ObservedTensor; rank: number }>;
+  /** How often each variable is assigned. */
+  assignments: Map<string, number>;
+} {
+  const tensors = new Map<string, { tensor: ObservedTensor; rank: number }>();
+  const twice = new Set<string>();
+  const assignments = new Map<string, number>();
+  for (const [name, tensor] of side.byName) {
+    const key = form(name);
+    const base = withoutCount(key);
+    assignments.set(base, (assignments.get(base) ?? 0) + 1);
+    const known = tensors.get(key);
+    if (known && known.tensor !== tensor) twice.add(key);
+    else tensors.set(key, { tensor, rank: tensor.names.indexOf(name) });
+  }
+  for (const key of twice) tensors.delete(key);
+  return { tensors, assignments };
+}

@@ -1,0 +1,187 @@
+import type { DeclaredParameterPair } from "../protocol/runFile.js";
+import type { PairedBy } from "../protocol/report.js";
+import { toFloat64 } from "./dtypes.js";
+import { fillGlob, matchGlob, normalisedName } from "./names.js";
+import type { ObservedParameter } from "./observation.js";
+import type { TensorValue } from "./tensorValue.js";
+
+/**
+ * What became of one parameter of the candidate.
+ * - `same`: equal to the reference's, element for element (after rounding to the candidate's type).
+ * - `transposed`: equal to the reference's transpose. A square matrix stored transposed passes every shape check.
+ * - `different`: paired, resembles the reference's, but the values differ.
+ * - `notFromReference`: bears no resemblance to any parameter of the reference: it kept its own initialisation.
+ */
+export type ParameterStatus = "same" | "transposed" | "different" | "notFromReference";
+
+export interface ParameterFinding {
+  readonly candidate: ObservedParameter;
+  readonly status: ParameterStatus;
+  readonly reference?: ObservedParameter;
+  readonly pairedBy?: PairedBy;
+  /** ‖c − r‖₂ / ‖r‖₂ in the orientation that fits better; absent where it is undefined. */
+  readonly relL2?: number;
+}
+
+export interface ParameterComparison {
+  readonly findings: readonly ParameterFinding[];
+  /** Parameters of the reference that no parameter of the candidate was paired with. */
+  readonly missing: readonly ObservedParameter[];
+  /** Declared pairs that matched nothing. */
+  readonly unusedDeclarations: readonly DeclaredParameterPair[];
+}
+
+/** |cosine| under this says that two parameters have nothing to do with one another. */
+const unrelatedCosine = 0.5;
+
+/** Pairs parameters by declaration, name, normalised name, then shape and content (also transposed), and compares them. */
+export function compareParameters(
+  reference: readonly ObservedParameter[],
+  candidate: readonly ObservedParameter[],
+  declared: readonly DeclaredParameterPair[] = [],
+): ParameterComparison {
+  const open = new Set(reference);
+  const paired = new Map<ObservedParameter, { with: ObservedParameter; by: PairedBy }>();
+  const take = (c: ObservedParameter, r: ObservedParameter | undefined, by: PairedBy): void => {
+    if (!r || !open.has(r) || paired.has(c)) return;
+    open.delete(r);
+    paired.set(c, { with: r, by });
+  };
+
+  const unusedDeclarations = declared.filter((declaration) => {
+    const before = paired.size;
+    for (const r of reference) {
+      const captures = matchGlob(declaration.reference, r.name);
+      const wanted = captures && fillGlob(declaration.candidate, captures);
+      const c = wanted && candidate.find((parameter) => parameter.name === wanted);
+      if (c) take(c, r, "declared");
+    }
+    return paired.size === before;
+  });
+  const byName = new Map(reference.map((r) => [r.name, r]));
+  for (const c of candidate) take(c, byName.get(c.name), "name");
+  const byNormalisedName = uniqueBy(reference, (r) => normalisedName(r.name));
+  const ownNormalisedName = uniqueBy(candidate, (c) => normalisedName(c.name));
+  for (const [name, c] of ownNormalisedName) take(c, byNormalisedName.get(name), "normalisedName");
+  for (const c of candidate) {
+    if (paired.has(c) || isConstant(c.value)) continue;
+    const same = [...open].filter((r) => relation(r.value, c.value).status !== "other");
+    if (same.length === 1) take(c, same[0], "content");
+  }
+
+  const findings = candidate.map((c): ParameterFinding => {
+    const pair = paired.get(c);
+    if (!pair) return { candidate: c, status: "notFromReference" };
+    const { status, relL2, cosine } = relation(pair.with.value, c.value);
+    const base = {
+      candidate: c,
+      reference: pair.with,
+      pairedBy: pair.by,
+      ...(relL2 !== undefined && { relL2 }),
+    };
+    if (status !== "other") return { ...base, status };
+    const unrelated =
+      isConstant(c.value) !== isConstant(pair.with.value) ||
+      (cosine !== undefined && Math.abs(cosine) < unrelatedCosine);
+    return { ...base, status: unrelated ? "notFromReference" : "different" };
+  });
+  return { findings, missing: [...open], unusedDeclarations };
+}
+
+/** True when the two parameters hold the same matrix in the two orientations that both fit the candidate's shape. */
+export function isSquareMatrix(value: TensorValue): boolean {
+  return value.shape.length === 2 && value.shape[0] === value.shape[1];
+}
+
+/** The transpose of a [n, m] matrix, [m, n], of any element type. */
+export function transposeMatrix(value: TensorValue): TensorValue {
+  const [n = 0, m = 0] = value.shape;
+  const size = n * m === 0 ? 0 : value.bytes.length / (n * m);
+  const bytes = new Uint8Array(value.bytes.length);
+  for (let i = 0; i < n; i++) {
+    for (let j = 0; j < m; j++) {
+      const from = (i * m + j) * size;
+      bytes.set(value.bytes.subarray(from, from + size), (j * n + i) * size);
+    }
+  }
+  return { dtype: value.dtype, shape: [m, n], bytes };
+}
+
+interface Relation {
+  readonly status: "same" | "transposed" | "other";
+  readonly relL2?: number;
+  readonly cosine?: number;
+}
+
+function relation(reference: TensorValue, candidate: TensorValue): Relation {
+  const c = toFloat64(candidate);
+  const direct = sameShape(reference.shape, candidate.shape)
+    ? vectorRelation(roundedTo(candidate.dtype, toFloat64(reference)), c)
+    : undefined;
+  if (direct?.equal) return { status: "same", relL2: 0, cosine: 1 };
+  const turned =
+    reference.shape.length === 2 &&
+    sameShape([reference.shape[1] ?? 0, reference.shape[0] ?? 0], candidate.shape)
+      ? vectorRelation(roundedTo(candidate.dtype, toFloat64(transposeMatrix(reference))), c)
+      : undefined;
+  if (turned?.equal) return { status: "transposed", relL2: 0, cosine: 1 };
+  const best = [direct, turned]
+    .filter((r) => r !== undefined)
+    .sort((a, b) => (a.relL2 ?? Infinity) - (b.relL2 ?? Infinity))[0];
+  return {
+    status: "other",
+    ...(best?.relL2 !== undefined && { relL2: best.relL2 }),
+    ...(best?.cosine !== undefined && { cosine: best.cosine }),
+  };
+}
+
+function vectorRelation(
+  r: Float64Array,
+  c: Float64Array,
+): { equal: boolean; relL2?: number; cosine?: number } {
+  let equal = true;
+  let difference = 0;
+  let rr = 0;
+  let cc = 0;
+  let cr = 0;
+  for (let i = 0; i < r.length; i++) {
+    const a = r[i] as number;
+    const b = c[i] as number;
+    if (a !== b && !(Number.isNaN(a) && Number.isNaN(b))) equal = false;
+    difference += (b - a) * (b - a);
+    rr += a * a;
+    cc += b * b;
+    cr += a * b;
+  }
+  return {
+    equal,
+    ...(rr > 0 && Number.isFinite(difference) && { relL2: Math.sqrt(difference / rr) }),
+    ...(rr > 0 && cc > 0 && Number.isFinite(cr) && { cosine: cr / Math.sqrt(rr * cc) }),
+  };
+}
+
+/** A narrower candidate holds the reference's values rounded; rounding alone is no difference of the parameter. */
+function roundedTo(dtype: TensorValue["dtype"], values: Float64Array): Float64Array {
+  return dtype === "float32" ? Float64Array.from(values, Math.fround) : values;
+}
+
+function isConstant(value: TensorValue): boolean {
+  const values = toFloat64(value);
+  return values.every((v) => v === values[0]);
+}
+
+function sameShape(a: readonly number[], b: readonly number[]): boolean {
+  return a.length === b.length && a.every((size, axis) => size === b[axis]);
+}
+
+function uniqueBy<T>(items: readonly T[], key: (item: T) => string): Map<string, T> {
+  const found = new Map<string, T>();
+  const twice = new Set<string>();
+  for (const item of items) {
+    const k = key(item);
+    if (found.has(k)) twice.add(k);
+    found.set(k, item);
+  }
+  for (const k of twice) found.delete(k);
+  return found;
+}

@@ -1,0 +1,455 @@
+import { compareTensors } from "../core/compare.js";
+import { relL2 } from "../core/difference.js";
+import { judgePairs, type Judgement, type Replay } from "../core/judge.js";
+import type { TensorKey } from "../core/observation.js";
+import { findOrigins, isFaulty, reportParameter, type FoundOrigin } from "../core/origins.js";
+import { producers } from "../core/observation.js";
+import { pairTensors, type Pairing, type TensorPair } from "../core/pairing.js";
+import { compareParameters, type ParameterComparison } from "../core/parameters.js";
+import { makeRows, rowId, stageOfTensor } from "../core/rows.js";
+import { coverage, segmentGraph, segmentOf, type Coverage, type Segment } from "../core/segments.js";
+import type { TensorValue } from "../core/tensorValue.js";
+import { pairVerdict } from "../core/verdicts.js";
+import type { Implementation, Pair, Problem, Repair, Site } from "../protocol/report.js";
+import type { RunFile } from "../protocol/runFile.js";
+import { fromWire, toWire } from "../protocol/wire.js";
+import type { Executor } from "../runner/executor.js";
+import type { ObservedImplementation } from "./observe.js";
+import { replayCandidate, replayWithout, runRepaired } from "./replay.js";
+
+export interface CompareOptions {
+  readonly runFile: RunFile;
+  readonly executor: Executor;
+  readonly signal: AbortSignal;
+}
+
+export interface ComparedCandidate {
+  readonly pair: Pair;
+  readonly parameters: Implementation["parameters"];
+  readonly problems: readonly Problem[];
+}
+
+/** Compares one candidate with the reference: parameters first, then every pair, origins, proof and coverage. */
+export async function compareCandidate(
+  reference: ObservedImplementation,
+  candidate: ObservedImplementation,
+  { runFile, executor, signal }: CompareOptions,
+): Promise<ComparedCandidate> {
+  const r = reference.observation;
+  const c = candidate.observation;
+  const parameters = compareParameters(r.parameters, c.parameters, runFile.parameterPairs);
+  const compared = await judge(reference, candidate, parameters, { runFile, executor, signal });
+  const { judgements, pairing, replay, segments } = compared;
+
+  const findingOf = new Map(parameters.findings.map((f) => [f.candidate.tensor, f]));
+  const found = findOrigins(judgements, {
+    reference: r,
+    candidate: c,
+    parameters: findingOf,
+    rowIdOf: (judgement) => rowId(judgement.pair.candidate),
+    ...(replay && { onReference: replay.onReferenceParameters }),
+  });
+  const covered = coverage(
+    c,
+    new Set(pairing.pairs.map((pair) => pair.candidate)),
+    [...segments.values()],
+  );
+  const repair = await prove(reference, candidate, judgements, found, replay, executor, signal);
+  const rows = makeRows(judgements, {
+    reference: r,
+    candidate: c,
+    coverage: covered,
+    refused: pairing.refused,
+    stages: runFile.stages ?? {},
+  });
+  const causeOf = new Map(
+    found.flatMap(({ origin }) =>
+      origin.cause ? origin.instances.map((i) => [i.row, origin.cause] as const) : [],
+    ),
+  );
+  for (const row of rows) {
+    const cause = causeOf.get(row.id);
+    if (cause) row.cause = cause;
+  }
+  return {
+    parameters: reportParameters(reference, candidate, parameters),
+    problems: [
+      ...candidate.problems,
+      ...parameterProblems(reference, candidate, parameters, found),
+      ...declarationProblems(candidate, parameters, pairing),
+    ],
+    pair: reportPair(reference, candidate, {
+      runFile,
+      judgements,
+      found,
+      covered,
+      rows,
+      pairing,
+      ...(repair && { repair }),
+    }),
+  };
+}
+
+interface Judged {
+  readonly judgements: readonly Judgement[];
+  readonly pairing: Pairing;
+  readonly segments: ReadonlyMap<TensorKey, Segment>;
+  readonly replay?: Replay & { readonly repairs: ReadonlyMap<TensorKey, TensorValue> };
+}
+
+async function judge(
+  reference: ObservedImplementation,
+  candidate: ObservedImplementation,
+  parameters: ParameterComparison,
+  { runFile, executor, signal }: CompareOptions,
+): Promise<Judged> {
+  const r = reference.observation;
+  const c = candidate.observation;
+  const { replayable } = candidate;
+  const makerOf = producers(r);
+  const stageOf = (pair: TensorPair): string => {
+    const tensor = r.tensors.get(pair.reference);
+    return tensor ? stageOfTensor(tensor, makerOf.get(pair.reference), runFile.stages) : "";
+  };
+  const run = replayable && { ...replayable, observation: c };
+  const judgeWith = async (pairing: Pairing): Promise<Judged> => {
+    const segments = segmentsOf(pairing.pairs, candidate);
+    const replay =
+      run &&
+      (await replayCandidate(run, r, pairing.pairs, parameters.findings, segments, executor, signal));
+    const judgements = judgePairs(pairing.pairs, {
+      reference: r,
+      candidate: c,
+      segments,
+      stageOf,
+      ...(replay && { replay }),
+      tolerances: runFile.tolerances ?? {},
+      expected: runFile.expected ?? [],
+    });
+    return { judgements, pairing, segments, ...(replay && { replay }) };
+  };
+
+  const first = await judgeWith(pairTensors(r, c, runFile.pairs));
+  const byNameOnly = first.judgements.filter(
+    ({ pair, verdict }) =>
+      verdict === "origin" &&
+      !pair.isOutput &&
+      (pair.pairedBy === "name" || pair.pairedBy === "normalisedName"),
+  );
+  if (!run || !first.replay || byNameOnly.length === 0) return first;
+  const suspects = new Set(byNameOnly.map((judgement) => judgement.pair));
+  const without = await replayWithout(
+    suspects,
+    run,
+    r,
+    first.pairing.pairs,
+    first.replay.repairs,
+    executor,
+    signal,
+  );
+  const mistaken = byNameOnly.filter((suspect) => isMistakenPair(suspect, first, without, r));
+  if (mistaken.length === 0) return first;
+  const dropped = new Set(mistaken.map((judgement) => judgement.pair));
+  return judgeWith({
+    ...first.pairing,
+    pairs: first.pairing.pairs.filter((pair) => !dropped.has(pair)),
+    refused: new Map([
+      ...first.pairing.refused,
+      ...mistaken.map(
+        ({ pair }) =>
+          [
+            pair.candidate,
+            "same name as a reference tensor, but another quantity: what follows matches with the candidate's value and not with the reference's",
+          ] as const,
+      ),
+    ]),
+  });
+}
+
+/**
+ * A pair made by name is a hypothesis. It is given up when what follows matches with the candidate's own value and
+ * breaks with the reference's: then the two tensors only share a name.
+ */
+function isMistakenPair(
+  suspect: Judgement,
+  { judgements }: Judged,
+  without: ReadonlyMap<TensorKey, TensorValue>,
+  reference: ObservedImplementation["observation"],
+): boolean {
+  const followers = judgements.filter((judgement) =>
+    judgement.segment.frontier.includes(suspect.pair.candidate),
+  );
+  let restored = 0;
+  for (const follower of followers) {
+    const { pair } = follower;
+    const r = reference.tensors.get(pair.reference)?.value;
+    const c = without.get(pair.candidate);
+    if (!r || !c || !pair.alignment) return false;
+    const gate = fromWire(follower.gate.value);
+    const matchesWithout = relL2(r, c, pair.alignment) <= gate;
+    const matchesWith = (follower.introducedByOps ?? Infinity) <= gate;
+    if (!matchesWithout) return false;
+    if (!matchesWith) restored++;
+  }
+  return restored > 0;
+}
+
+function segmentsOf(
+  pairs: readonly TensorPair[],
+  candidate: ObservedImplementation,
+): Map<TensorKey, Segment> {
+  const graph = segmentGraph(candidate.observation);
+  const cuts = new Set(pairs.filter((pair) => pair.alignment).map((pair) => pair.candidate));
+  return new Map(
+    pairs.map((pair) => [pair.candidate, segmentOf(pair.candidate, cuts, graph)] as const),
+  );
+}
+
+/** Re-runs the candidate with all origins repaired: the output must match then, and with any origin left out it must not. */
+async function prove(
+  reference: ObservedImplementation,
+  candidate: ObservedImplementation,
+  judgements: readonly Judgement[],
+  found: readonly FoundOrigin[],
+  replay: Judged["replay"],
+  executor: Executor,
+  signal: AbortSignal,
+): Promise<Repair | undefined> {
+  const { replayable } = candidate;
+  const outputs = judgements.filter(({ pair }) => pair.isOutput && pair.alignment);
+  const expected = judgements.filter((judgement) => judgement.verdict === "expected");
+  if (!replayable || !replay || outputs.length === 0) return undefined;
+  if (found.length === 0 && expected.length === 0) return undefined;
+  const run = { ...replayable, observation: candidate.observation };
+  const outputKeys = outputs.map(({ pair }) => pair.candidate);
+  const errorWith = async (origins: readonly FoundOrigin[]): Promise<number> => {
+    const ops = origins.filter(({ origin }) => origin.kind !== "parameter");
+    const pairs = [...ops.flatMap((o) => o.judgements), ...expected].map((j) => j.pair);
+    const repairs = new Map(
+      origins
+        .flatMap((o) => o.parameters)
+        .flatMap((p) => {
+          const value = replay.repairs.get(p.candidate.tensor);
+          return value ? [[p.candidate.tensor, value] as const] : [];
+        }),
+    );
+    const values = await runRepaired(
+      run,
+      reference.observation,
+      [...new Set(pairs)],
+      repairs,
+      outputKeys,
+      executor,
+      signal,
+    );
+    return Math.max(
+      ...outputs.map(({ pair }) => {
+        const r = reference.observation.tensors.get(pair.reference)?.value;
+        const c = values.get(pair.candidate);
+        return r && c && pair.alignment ? relL2(r, c, pair.alignment) : Infinity;
+      }),
+    );
+  };
+  const gate = Math.max(...outputs.map((o) => fromWire(o.accumulatedGate.value)));
+  const after = await errorWith(found);
+  const repairsOutput = found.some(
+    ({ origin, judgements: own }) =>
+      origin.kind !== "parameter" && own.some(({ pair }) => pair.isOutput),
+  );
+  let minimal = after <= gate;
+  for (const left of found) {
+    if (!minimal || found.length === 1) break;
+    minimal = (await errorWith(found.filter((other) => other !== left))) > gate;
+  }
+  const repaired = new Set(
+    found.flatMap(({ origin, judgements: own, parameters }) =>
+      origin.kind === "parameter"
+        ? parameters.map((p) => `parameter ${p.candidate.name}`)
+        : own.map((j) => j.pair.candidate),
+    ),
+  );
+  return {
+    tensors: repaired.size,
+    sites: found.length,
+    outputRelL2After: toWire(after),
+    proves: after <= gate && !repairsOutput,
+    minimal,
+    unexplained:
+      after <= gate ? [] : outputs.map(({ pair }) => rowId(pair.candidate)),
+  };
+}
+
+interface PairParts {
+  readonly runFile: RunFile;
+  readonly judgements: readonly Judgement[];
+  readonly found: readonly FoundOrigin[];
+  readonly covered: Coverage;
+  readonly rows: Pair["rows"];
+  readonly pairing: Pairing;
+  readonly repair?: Repair;
+}
+
+function reportPair(
+  reference: ObservedImplementation,
+  candidate: ObservedImplementation,
+  { runFile, judgements, found, covered, rows, pairing, repair }: PairParts,
+): Pair {
+  const threshold = runFile.coverageThreshold ?? 0.9;
+  const outputs = judgements.filter((judgement) => judgement.pair.isOutput);
+  const worst = [...outputs].sort((a, b) => b.total - a.total)[0];
+  const expected = judgements.filter((judgement) => judgement.verdict === "expected");
+  const outputOverGate = outputs.some(
+    (o) => !(o.total <= fromWire(o.accumulatedGate.value)) && o.verdict !== "expected",
+  );
+  const explainedByExpected =
+    found.length === 0 && expected.length > 0 && repair !== undefined && repair.unexplained.length === 0;
+  const verdict = pairVerdict({
+    origins: found.length,
+    outputOverGate: outputOverGate && !explainedByExpected,
+    outputsCompared: outputs.length > 0 && pairing.unpairedOutputs.length === 0,
+    unexplained:
+      found.length === 0 &&
+      expected.length === 0 &&
+      judgements.some((j) => j.verdict === "carrier" || j.verdict === "amplifier"),
+    coverage: covered.total === 0 ? 0 : covered.covered / covered.total,
+    coverageThreshold: threshold,
+    onlyVacuous: judgements.every((j) => j.comparison?.vacuous ?? true),
+    warnings: judgements.some(
+      (j) =>
+        (j.pair.isOutput && j.verdict === "paddingOnly") ||
+        j.comparison?.findings.some((finding) => finding.code === "dtype-mismatch") === true,
+    ),
+  });
+  const ownCheck = worst && runFile.ownCheck && checkOwn(reference, candidate, worst, runFile.ownCheck);
+  return {
+    reference: reference.id,
+    candidate: candidate.id,
+    verdict,
+    coverage: {
+      covered: covered.covered,
+      total: covered.total,
+      paired: covered.paired,
+      threshold,
+    },
+    output: worst?.comparison?.metrics ?? {},
+    noiseFloor: worst ? worst.accumulatedGate.noise ?? worst.accumulatedGate.value : 0,
+    ...(ownCheck && { ownCheck }),
+    ...(found[0] && { firstDivergence: found[0].origin.id }),
+    origins: found.map(({ origin }) => origin),
+    ...(repair && { repair }),
+    rows,
+    declared: (runFile.expected ?? []).map((e) => ({
+      pattern: e.rows,
+      reason: e.reason,
+      rows: expected.filter((j) => j.expected === e).map((j) => rowId(j.pair.candidate)),
+    })),
+  };
+}
+
+function checkOwn(
+  reference: ObservedImplementation,
+  candidate: ObservedImplementation,
+  { pair }: Judgement,
+  { atol, rtol = 0 }: NonNullable<RunFile["ownCheck"]>,
+): Pair["ownCheck"] {
+  const r = reference.observation.tensors.get(pair.reference)?.value;
+  const c = candidate.observation.tensors.get(pair.candidate)?.value;
+  if (!r || !c || !pair.alignment) return undefined;
+  const { metrics } = compareTensors(r, c, { alignment: pair.alignment, atol, rtol });
+  const violations = metrics.violations ?? 0;
+  return { atol, rtol, violations, passes: fromWire(violations) === 0 };
+}
+
+function reportParameters(
+  reference: ObservedImplementation,
+  candidate: ObservedImplementation,
+  comparison: ParameterComparison,
+): Implementation["parameters"] {
+  const of = (status: string) =>
+    comparison.findings
+      .filter((finding) => finding.status === status)
+      .map((finding) =>
+        reportParameter(finding, reference.id, usesOf(candidate, finding.candidate.tensor)),
+      );
+  return {
+    total: comparison.findings.length,
+    same: of("same"),
+    transposed: of("transposed"),
+    different: of("different"),
+    notFromReference: of("notFromReference"),
+    missing: comparison.missing.map((parameter) => ({
+      name: parameter.name,
+      shape: [...parameter.value.shape],
+      dtype: parameter.value.dtype,
+      ...(parameter.declaredAt && { site: parameter.declaredAt }),
+      usedAt: usesOf(reference, parameter.tensor),
+    })),
+  };
+}
+
+function usesOf({ observation }: ObservedImplementation, tensor: TensorKey): Site[] {
+  const sites = new Map<string, Site>();
+  for (const op of observation.ops) {
+    const site = op.frames[0];
+    if (site && op.inputs.includes(tensor)) sites.set(`${site.file}:${site.line}`, site);
+  }
+  return [...sites.values()];
+}
+
+function parameterProblems(
+  reference: ObservedImplementation,
+  candidate: ObservedImplementation,
+  comparison: ParameterComparison,
+  found: readonly FoundOrigin[],
+): Problem[] {
+  const { findings } = comparison;
+  if (
+    findings.length > 0 &&
+    reference.observation.parameters.length > 0 &&
+    findings.every((finding) => !finding.reference)
+  ) {
+    return [
+      {
+        severity: "error",
+        code: "parameters-do-not-pair",
+        message: `none of the ${findings.length} parameters of ${candidate.id} pairs with one of ${reference.id}, neither by name nor by content`,
+        nextStep: 'Declare which belong together in "parameterPairs", or compare another model.',
+      },
+    ];
+  }
+  const blamed = new Set(found.flatMap((o) => o.parameters.map((p) => p.candidate.name)));
+  return findings
+    .filter((finding) => isFaulty(finding) && !blamed.has(finding.candidate.name))
+    .map((finding): Problem => ({
+      severity: "warning",
+      code: "parameter-without-effect",
+      message: `${finding.candidate.name} differs from the reference's ${finding.reference?.name ?? ""}, without effect on anything compared`,
+      nextStep: "Copy it from the reference, or declare the difference as expected.",
+      ...(finding.candidate.declaredAt && { site: finding.candidate.declaredAt }),
+    }));
+}
+
+function declarationProblems(
+  candidate: ObservedImplementation,
+  parameters: ParameterComparison,
+  pairing: Pairing,
+): Problem[] {
+  const unused = [
+    ...pairing.unusedDeclarations.map((d) => ["pairs", d] as const),
+    ...parameters.unusedDeclarations.map((d) => ["parameterPairs", d] as const),
+  ];
+  return [
+    ...unused.map(([field, declaration]): Problem => ({
+      severity: "warning",
+      code: "declared-pair-unused",
+      message: `${field}: "${declaration.reference}" with "${declaration.candidate}" pairs nothing in ${candidate.id}`,
+      nextStep: "Check both patterns against the names in the layer diff.",
+    })),
+    ...pairing.unpairedOutputs.map((name): Problem => ({
+      severity: "warning",
+      code: "output-unpaired",
+      message: `the output "${name}" of ${candidate.id} has no counterpart`,
+      nextStep: 'Declare its counterpart in "pairs".',
+    })),
+  ];
+}

@@ -1,0 +1,219 @@
+import type { ModelProto } from "onnx-buf";
+import { convertFloats } from "../core/conversions.js";
+import type { Replay } from "../core/judge.js";
+import { substitute } from "../core/layouts.js";
+import type { Observation, TensorKey } from "../core/observation.js";
+import type { TensorPair } from "../core/pairing.js";
+import { isSquareMatrix, transposeMatrix, type ParameterFinding } from "../core/parameters.js";
+import { isFaulty } from "../core/origins.js";
+import { relL2 } from "../core/difference.js";
+import type { Segment } from "../core/segments.js";
+import type { TensorValue } from "../core/tensorValue.js";
+import { cutAt, parametersAsInputs, serialise, toDouble, withOutputs } from "../onnx/edit.js";
+import { RunnerFailure, type Executor } from "../runner/executor.js";
+
+type Values = ReadonlyMap<TensorKey, TensorValue>;
+type Feeds = Record<string, TensorValue>;
+
+/** A candidate whose ops an executor can run. */
+export interface ReplayableCandidate {
+  readonly model: ModelProto;
+  readonly feeds: Readonly<Feeds>;
+  readonly observation: Observation;
+}
+
+/** Which tensor of the candidate the reference's value replaces, and with what. */
+interface Substitution {
+  readonly tensor: TensorKey;
+  readonly value: TensorValue;
+}
+
+/**
+ * Evaluates the candidate's ops on the reference's values, all segments at once: the graph is cut at every paired
+ * tensor, whose readers get the reference's value while the tensor itself is still computed. Two runs in float32 and
+ * two in float64 serve every pair, however many there are.
+ */
+export async function replayCandidate(
+  candidate: ReplayableCandidate,
+  reference: Observation,
+  pairs: readonly TensorPair[],
+  parameters: readonly ParameterFinding[],
+  segments: ReadonlyMap<TensorKey, Segment>,
+  executor: Executor,
+  signal: AbortSignal,
+): Promise<Replay & { readonly repairs: ReadonlyMap<TensorKey, TensorValue> }> {
+  const outputs = pairs.map((pair) => pair.candidate);
+  const substitutions = substitutionsFor(pairs, reference, candidate.observation);
+  const evaluate = (repairs: Values) =>
+    evaluateCut(candidate, substitutions, repairs, outputs, executor, signal);
+
+  const onReference = await evaluate(new Map());
+  const faulty = parameters.filter(isFaulty);
+  let repairs: Values = new Map();
+  let onReferenceParameters: Values = onReference;
+  if (faulty.length > 0) {
+    repairs = fittedParameters(faulty, () => false);
+    onReferenceParameters = await evaluate(repairs);
+  }
+  const square = faulty.filter((f) => isSquareMatrix(f.candidate.value));
+  if (square.length > 0) {
+    // A square matrix fits both ways: the way in which its reader comes closer to the reference is the right one.
+    const direct = onReferenceParameters;
+    const turned = await evaluate(fittedParameters(faulty, () => true));
+    const isTurned = (finding: ParameterFinding): boolean =>
+      pairs.some(
+        (pair) =>
+          segments.get(pair.candidate)?.parameters.includes(finding.candidate.tensor) === true &&
+          differenceAt(pair, reference, turned) < differenceAt(pair, reference, direct),
+      );
+    if (square.some(isTurned)) {
+      repairs = fittedParameters(faulty, isTurned);
+      onReferenceParameters = square.every(isTurned) ? turned : await evaluate(repairs);
+    }
+  }
+
+  return {
+    onReference,
+    onReferenceParameters,
+    repairs,
+    onReferenceDouble: await inDouble(() =>
+      evaluateCut(candidate, substitutions, repairs, outputs, executor, signal, true),
+    ),
+    ownDouble: await inDouble(() =>
+      evaluateCut(candidate, [], new Map(), outputs, executor, signal, true),
+    ),
+  };
+}
+
+/** The candidate's outputs when only the given pairs and parameters are replaced by the reference's values. */
+export async function runRepaired(
+  candidate: ReplayableCandidate,
+  reference: Observation,
+  pairs: readonly TensorPair[],
+  repairs: Values,
+  outputs: readonly TensorKey[],
+  executor: Executor,
+  signal: AbortSignal,
+): Promise<Values> {
+  const substitutions = substitutionsFor(pairs, reference, candidate.observation);
+  return evaluateCut(candidate, substitutions, repairs, outputs, executor, signal);
+}
+
+/** Evaluates `outputs` with the graph cut at every pair but those in `except`. */
+export async function replayWithout(
+  except: ReadonlySet<TensorPair>,
+  candidate: ReplayableCandidate,
+  reference: Observation,
+  pairs: readonly TensorPair[],
+  repairs: Values,
+  executor: Executor,
+  signal: AbortSignal,
+): Promise<Values> {
+  const kept = pairs.filter((pair) => !except.has(pair));
+  return evaluateCut(
+    candidate,
+    substitutionsFor(kept, reference, candidate.observation),
+    repairs,
+    pairs.map((pair) => pair.candidate),
+    executor,
+    signal,
+  );
+}
+
+async function evaluateCut(
+  candidate: ReplayableCandidate,
+  substitutions: readonly Substitution[],
+  repairs: Values,
+  outputs: readonly TensorKey[],
+  executor: Executor,
+  signal: AbortSignal,
+  double = false,
+): Promise<Map<TensorKey, TensorValue>> {
+  if (outputs.length === 0) return new Map();
+  const inputOf = (tensor: TensorKey): string => `${tensor}@reference`;
+  const dtypeOf = new Map([...candidate.observation.tensors].map(([k, t]) => [k, t.dtype]));
+  let model = parametersAsInputs(candidate.model, [...repairs.keys()]);
+  model =
+    substitutions.length > 0
+      ? cutAt(
+          model,
+          substitutions.map(({ tensor }) => ({ tensor, input: inputOf(tensor) })),
+          [...outputs],
+          dtypeOf,
+        )
+      : withOutputs(model, [...outputs], { only: true });
+  let feeds: Feeds = {
+    ...candidate.feeds,
+    ...Object.fromEntries(repairs),
+    ...Object.fromEntries(substitutions.map(({ tensor, value }) => [inputOf(tensor), value])),
+  };
+  if (double) {
+    model = toDouble(model);
+    feeds = Object.fromEntries(
+      Object.entries(feeds).map(([name, value]) => [name, convertFloats(value, "float64")]),
+    );
+  }
+  const read = new Set(model.graph?.input.map((input) => input.name));
+  const wanted = Object.fromEntries(Object.entries(feeds).filter(([name]) => read.has(name)));
+  const values = await executor.evaluate(serialise(model), wanted, outputs, signal);
+  return new Map(Object.entries(values));
+}
+
+function substitutionsFor(
+  pairs: readonly TensorPair[],
+  reference: Observation,
+  candidate: Observation,
+): Substitution[] {
+  return pairs.flatMap((pair) => {
+    const r = reference.tensors.get(pair.reference);
+    const c = candidate.tensors.get(pair.candidate);
+    if (!r?.value || !c?.value || !pair.alignment) return [];
+    // The padded columns of an attention matrix's valid rows multiply live values: the whole matrix is put in place.
+    const isAttentionMatrix = r.layout.kind === "padded" && r.layout.axes.length > 1;
+    const value =
+      isAttentionMatrix && String(r.shape) === String(c.shape)
+        ? convertFloats(r.value, c.dtype)
+        : substitute(r.value, c.value, pair.alignment);
+    return [{ tensor: pair.candidate, value }];
+  });
+}
+
+/** The reference's values in the shape and type of the candidate's parameter; `turned` prefers the transpose. */
+function fitted(finding: ParameterFinding, turned: boolean): TensorValue | undefined {
+  const reference = finding.reference?.value;
+  if (!reference) return undefined;
+  const wanted = finding.candidate.value;
+  const fits = (value: TensorValue): boolean => String(value.shape) === String(wanted.shape);
+  const transposed = reference.shape.length === 2 ? transposeMatrix(reference) : undefined;
+  const order = turned ? [transposed, reference] : [reference, transposed];
+  const value = order.find((v) => v !== undefined && fits(v));
+  return value && convertFloats(value, wanted.dtype);
+}
+
+function fittedParameters(
+  findings: readonly ParameterFinding[],
+  isTurned: (finding: ParameterFinding) => boolean,
+): Values {
+  const values = new Map<TensorKey, TensorValue>();
+  for (const finding of findings) {
+    const value = fitted(finding, isTurned(finding));
+    if (value) values.set(finding.candidate.tensor, value);
+  }
+  return values;
+}
+
+function differenceAt(pair: TensorPair, reference: Observation, values: Values): number {
+  const r = reference.tensors.get(pair.reference)?.value;
+  const c = values.get(pair.candidate);
+  return r && c && pair.alignment ? relL2(r, c, pair.alignment) : Infinity;
+}
+
+/** A kernel that does not exist in float64 leaves the noise unmeasured; the gate then falls back to the type's own. */
+async function inDouble(run: () => Promise<Values>): Promise<Values> {
+  try {
+    return await run();
+  } catch (error) {
+    if (error instanceof RunnerFailure && error.code !== "runner-crashed") return new Map();
+    throw error;
+  }
+}

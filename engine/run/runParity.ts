@@ -1,0 +1,235 @@
+import { randomUUID } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import os from "node:os";
+import path from "node:path";
+import { worstVerdict } from "../core/verdicts.js";
+import { summarise } from "../core/summary.js";
+import type { TensorValue } from "../core/tensorValue.js";
+import type { Implementation, Report, Site } from "../protocol/report.js";
+import type { Provider, RunFile } from "../protocol/runFile.js";
+import { UserError, userError } from "../protocol/userError.js";
+import { RunnerFailure } from "../runner/executor.js";
+import { createRunner } from "../runner/supervisor.js";
+import { readSafetensors } from "../trace/safetensors.js";
+import { compareCandidate, type ComparedCandidate } from "./compareCandidate.js";
+import { observe, type ObservedImplementation } from "./observe.js";
+import { parseRunFile } from "./runFileReader.js";
+import { readSources, relativeToBase } from "./sources.js";
+
+export interface RunOptions {
+  /** Absolute. */
+  readonly runFile: string;
+  /** The run file's text where it is not what lies on disk: an unsaved editor. */
+  readonly text?: string;
+  /** Folder that the report's file names are relative to. Default: the run file's. */
+  readonly base?: string;
+  readonly provider?: Provider;
+  readonly reference?: string;
+  /** Candidates to compare. Default: all implementations but the reference. */
+  readonly candidates?: readonly string[];
+  /** The bundled runner child. */
+  readonly runnerEntry: string;
+  /** Limit for one evaluation. Default: 120,000. */
+  readonly timeoutMs?: number;
+  readonly signal: AbortSignal;
+  readonly onProgress: (stage: string, fraction?: number) => void;
+  /** The command line, for the report. */
+  readonly command: readonly string[];
+}
+
+/**
+ * Runs one run file: traces are read or made, parameters are paired first, then every pair is judged.
+ * @throws UserError for what the user can mend. @throws RunnerFailure when the runner died or did not answer.
+ */
+export async function runParity(options: RunOptions): Promise<Report> {
+  const startedAt = new Date();
+  const runFile = await loadRunFile(options);
+  const folder = path.dirname(options.runFile);
+  const base = options.base ?? folder;
+  const executor = createRunner({
+    provider: options.provider ?? runFile.provider ?? "cpu",
+    entry: options.runnerEntry,
+    timeoutMs: options.timeoutMs ?? 120_000,
+  });
+  try {
+    const { signal, onProgress } = options;
+    const ids = Object.keys(runFile.implementations);
+    const referenceId = chosen(options.reference ?? runFile.reference, ids, options.runFile);
+    const candidateIds =
+      options.candidates?.map((id) => chosen(id, ids, options.runFile)) ??
+      ids.filter((id) => id !== referenceId);
+    const load = async (
+      id: string,
+      inputs: ReadonlyMap<string, TensorValue> | undefined,
+    ): Promise<ObservedImplementation> => {
+      signal.throwIfAborted();
+      const source = runFile.implementations[id] as RunFile["implementations"][string];
+      return inUsersTerms(id, () =>
+        observe({ id, source, folder, base, executor, signal, ...(inputs && { inputs }) }),
+      );
+    };
+    const given = runFile.inputs
+      ? await readSafetensors(path.resolve(folder, runFile.inputs))
+      : undefined;
+    onProgress(`Reading ${referenceId}`, 0.05);
+    const reference = await load(referenceId, given);
+    const inputs = given ?? inputsOf(reference);
+
+    const compared: { candidate: ObservedImplementation; result: ComparedCandidate }[] = [];
+    for (const [index, id] of candidateIds.entries()) {
+      const share = 0.9 / candidateIds.length;
+      onProgress(`Running ${id}`, 0.1 + index * share);
+      const candidate = await load(id, inputs);
+      onProgress(`Comparing ${id} with ${referenceId}`, 0.1 + (index + 0.4) * share);
+      const result = await inUsersTerms(id, () =>
+        compareCandidate(reference, candidate, { runFile, executor, signal }),
+      );
+      compared.push({ candidate, result });
+    }
+    signal.throwIfAborted();
+
+    const implementations = [
+      describe(reference, {
+        total: reference.observation.parameters.length,
+        same: [],
+        transposed: [],
+        different: [],
+        notFromReference: [],
+        missing: [],
+      }),
+      ...compared.map(({ candidate, result }) => describe(candidate, result.parameters)),
+    ];
+    const pairs = compared.map(({ result }) => result.pair);
+    const { sources, problems } = await readSources(
+      base,
+      [reference, ...compared.map(({ candidate }) => candidate)].flatMap((i) => i.sources),
+      sitesOf(implementations, pairs),
+    );
+    const report: Report = {
+      schemaVersion: 1,
+      tool: { name: "hstu-parity", version: toolVersion },
+      verdict: worstVerdict(pairs.map((pair) => pair.verdict)),
+      summary: "",
+      run: {
+        id: randomUUID(),
+        startedAt: startedAt.toISOString(),
+        durationMs: Date.now() - startedAt.getTime(),
+        command: [...options.command],
+        base,
+        runFile: relativeToBase(base, options.runFile),
+        cache: "off",
+        emulated: [...new Set(implementations.flatMap((_, i) => [reference, ...compared.map((x) => x.candidate)][i]?.ranOn.emulated ?? []))],
+        environment: {
+          os: `${os.type()} ${os.release()}`,
+          cpu: os.cpus()[0]?.model ?? os.arch(),
+          gpus: [],
+          packages: { ...reference.ranOn.versions, node: process.versions.node },
+        },
+      },
+      reference: referenceId,
+      implementations,
+      sources,
+      pairs,
+      problems: [...compared.flatMap(({ result }) => result.problems), ...problems],
+    };
+    return { ...report, summary: summarise(report) };
+  } finally {
+    executor.dispose();
+  }
+}
+
+/** Set by the bundler. */
+declare const HSTU_PARITY_VERSION: string | undefined;
+const toolVersion = typeof HSTU_PARITY_VERSION === "string" ? HSTU_PARITY_VERSION : "0.0.0-source";
+
+async function loadRunFile({ runFile: file, text }: RunOptions): Promise<RunFile> {
+  const content =
+    text ??
+    (await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
+      throw userError(
+        "run-file-unreadable",
+        error.code === "ENOENT"
+          ? `there is no run file ${file}`
+          : `the run file ${file} cannot be read: ${error.code ?? error.message}`,
+        "Check the path; a run file ends in .parity.json.",
+        { file, line: 1, function: "" },
+      );
+    }));
+  const { runFile, problems } = parseRunFile(content, file);
+  const errors = problems.filter((problem) => problem.severity === "error");
+  if (!runFile || errors.length > 0) throw new UserError(errors);
+  return runFile;
+}
+
+function chosen(id: string, ids: readonly string[], file: string): string {
+  if (ids.includes(id)) return id;
+  throw userError(
+    "implementation-unknown",
+    `there is no implementation "${id}" in ${path.basename(file)}`,
+    `Choose one of: ${ids.join(", ")}.`,
+  );
+}
+
+/** What ONNX Runtime refuses is a mistake in the model or its inputs; a crash or a time-out is not. */
+async function inUsersTerms<T>(id: string, run: () => Promise<T>): Promise<T> {
+  try {
+    return await run();
+  } catch (error) {
+    if (!(error instanceof RunnerFailure)) throw error;
+    if (error.code === "runner-crashed" || error.code === "runner-timeout") throw error;
+    throw userError(error.code, `${id}: ${error.message}`, error.nextStep);
+  }
+}
+
+function inputsOf({ observation }: ObservedImplementation): Map<string, TensorValue> {
+  const inputs = new Map<string, TensorValue>();
+  for (const port of observation.inputs) {
+    const value = observation.tensors.get(port.tensor)?.value;
+    if (value) inputs.set(port.name, value);
+  }
+  return inputs;
+}
+
+function describe(
+  implementation: ObservedImplementation,
+  parameters: Implementation["parameters"],
+): Implementation {
+  const { id, label, kind, framework, ranOn, unusedInputs } = implementation;
+  const nonDeterminism = [...implementation.observation.tensors.values()]
+    .map((tensor) => tensor.nonDeterminism ?? 0)
+    .reduce((a, b) => Math.max(a, b), 0);
+  return {
+    id,
+    label,
+    kind,
+    framework,
+    executor: ranOn.executor,
+    provider: ranOn.provider,
+    device: ranOn.device,
+    precision: ranOn.precision,
+    standIns: ranOn.standIns,
+    ...(nonDeterminism > 0 && { nonDeterminism: { runs: 2, maxRelL2: nonDeterminism } }),
+    parameters,
+    unusedInputs: [...unusedInputs],
+  };
+}
+
+function sitesOf(implementations: readonly Implementation[], pairs: Report["pairs"]): Site[] {
+  const parameters = implementations.flatMap(({ parameters: p }) =>
+    [p.same, p.transposed, p.different, p.notFromReference, p.missing].flat(),
+  );
+  const rows = pairs.flatMap((pair) => pair.rows);
+  const origins = pairs.flatMap((pair) => pair.origins);
+  return [
+    ...parameters.flatMap((p) => [p.site, p.reference?.site, ...p.usedAt]),
+    ...rows.flatMap((row) => [row.reference?.site, row.candidate?.site]),
+    ...origins.flatMap((o) => [
+      o.site,
+      o.usedAt,
+      o.referenceSite,
+      o.referenceUsedAt,
+      ...o.alternatives.map((a) => a.site),
+    ]),
+  ].filter((site): site is Site => site !== undefined && site.file !== "" && site.line > 0);
+}
+

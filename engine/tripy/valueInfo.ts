@@ -1,0 +1,28 @@
+import { create } from "@bufbuild/protobuf";
+import { ValueInfoProtoSchema, type ValueInfoProto } from "onnx-buf";
+import type { TraceTensor } from "../protocol/trace.js";
+import { ONNX_TYPE, parseDType } from "./dtypes.js";
+
+/** The type of a value, with each dimension that is known before the run. */
+export function valueInfo(name: string, tensor: TraceTensor): ValueInfoProto {
+  const dtype = parseDType(tensor.dtype);
+  return create(ValueInfoProtoSchema, {
+    name,
+    type: {
+      value: {
+        case: "tensorType",
+        value: {
+          ...(dtype && { elemType: ONNX_TYPE[dtype] }),
+          shape: {
+            dim: tensor.shape.map((size) => ({
+              value:
+                size >= 0
+                  ? { case: "dimValue" as const, value: BigInt(size) }
+                  : { case: undefined },
+            })),
+          },
+        },
+      },
+    },
+  });
+}

@@ -1,0 +1,139 @@
+import { describe, expect, it } from "vitest";
+import type { ObservedParameter } from "../../engine/core/observation.js";
+import {
+  compareParameters,
+  transposeMatrix,
+} from "../../engine/core/parameters.js";
+
+function parameter(
+  name: string,
+  shape: number[],
+  values: number[],
+): ObservedParameter {
+  return {
+    name,
+    tensor: name,
+    value: {
+      dtype: "float32",
+      shape,
+      bytes: new Uint8Array(Float32Array.from(values).buffer),
+    },
+  };
+}
+
+const w = [1, 2, 3, 4, 5, 6, 7, 8, -9];
+const wTransposed = [1, 4, 7, 2, 5, 8, 3, 6, -9];
+const other = [4, -1, 0.5, -2, 3, -1, -1, 2, 0.25];
+
+function statusOf(
+  reference: ObservedParameter[],
+  candidate: ObservedParameter[],
+) {
+  return compareParameters(reference, candidate).findings.map((f) => [
+    f.candidate.name,
+    f.status,
+    f.pairedBy,
+  ]);
+}
+
+describe("compareParameters", () => {
+  it("pairs by name and finds equal values the same", () => {
+    expect(
+      statusOf([parameter("a.w", [3, 3], w)], [parameter("a.w", [3, 3], w)]),
+    ).toEqual([["a.w", "same", "name"]]);
+  });
+
+  it("pairs _o.weight with _o_weight by normalised name", () => {
+    expect(
+      statusOf(
+        [parameter("_o.weight", [3, 3], w)],
+        [parameter("_o_weight", [3, 3], w)],
+      ),
+    ).toEqual([["_o_weight", "same", "normalisedName"]]);
+  });
+
+  it("sees that a square matrix is stored transposed", () => {
+    expect(
+      statusOf(
+        [parameter("w", [3, 3], w)],
+        [parameter("w", [3, 3], wTransposed)],
+      ),
+    ).toEqual([["w", "transposed", "name"]]);
+  });
+
+  it("tells values that drifted from values that never came from the reference", () => {
+    const drifted = w.map((x) => x * 1.01 + 0.001);
+    expect(
+      statusOf([parameter("w", [3, 3], w)], [parameter("w", [3, 3], drifted)]),
+    ).toEqual([["w", "different", "name"]]);
+    expect(
+      statusOf([parameter("w", [3, 3], w)], [parameter("w", [3, 3], other)]),
+    ).toEqual([["w", "notFromReference", "name"]]);
+  });
+
+  it("calls a constant where the reference has values an own initialisation", () => {
+    expect(
+      statusOf(
+        [parameter("b", [9], w)],
+        [
+          parameter(
+            "b",
+            [9],
+            w.map(() => 0),
+          ),
+        ],
+      ),
+    ).toEqual([["b", "notFromReference", "name"]]);
+  });
+
+  it("pairs a renamed parameter by its content, also transposed, but never by chance", () => {
+    expect(
+      statusOf(
+        [parameter("weight", [3, 3], w)],
+        [parameter("kernel", [3, 3], wTransposed)],
+      ),
+    ).toEqual([["kernel", "transposed", "content"]]);
+    expect(
+      statusOf(
+        [parameter("first", [3, 3], w), parameter("second", [3, 3], w)],
+        [parameter("kernel", [3, 3], w)],
+      ),
+    ).toEqual([["kernel", "notFromReference", undefined]]);
+  });
+
+  it("lets a declaration overrule names", () => {
+    const comparison = compareParameters(
+      [parameter("layers.0.a", [9], w), parameter("layers.0.b", [9], other)],
+      [parameter("layers.0.a", [9], other)],
+      [{ reference: "layers.*.b", candidate: "layers.*.a" }],
+    );
+    expect(comparison.findings[0]).toMatchObject({
+      status: "same",
+      pairedBy: "declared",
+    });
+    expect(comparison.missing.map((p) => p.name)).toEqual(["layers.0.a"]);
+  });
+
+  it("reports declarations that pair nothing", () => {
+    const declaration = { reference: "layers.*.x", candidate: "layers.*.y" };
+    expect(
+      compareParameters(
+        [parameter("a", [9], w)],
+        [parameter("a", [9], w)],
+        [declaration],
+      ).unusedDeclarations,
+    ).toEqual([declaration]);
+  });
+});
+
+describe("transposeMatrix", () => {
+  it("turns [2, 3] into [3, 2]", () => {
+    const turned = transposeMatrix(
+      parameter("m", [2, 3], [1, 2, 3, 4, 5, 6]).value,
+    );
+    expect(turned.shape).toEqual([3, 2]);
+    expect([...new Float32Array(turned.bytes.buffer)]).toEqual([
+      1, 4, 2, 5, 3, 6,
+    ]);
+  });
+});

@@ -6,9 +6,7 @@ import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
 const root = path.dirname(fileURLToPath(import.meta.url));
-const { version } = JSON.parse(
-  await readFile(path.join(root, "package.json"), "utf8"),
-);
+const { version } = JSON.parse(await readFile(path.join(root, "package.json"), "utf8"));
 
 // CommonJS packages inside an ES module bundle call `require` for Node's own modules.
 const requireInEsm =
@@ -60,18 +58,13 @@ for (const { reason } of failures) {
 }
 if (failures.length > 0) process.exit(1);
 await chmod(path.join(root, "dist/cli.mjs"), 0o755).catch(() => undefined);
-console.error(
-  `built dist/ in ${((performance.now() - started) / 1000).toFixed(2)} s`,
-);
+console.error(`built dist/ in ${((performance.now() - started) / 1000).toFixed(2)} s`);
 
 async function bundle(options) {
   const entryPoints = {};
   for (const [name, file] of Object.entries(options.entryPoints)) {
     if (await exists(file)) entryPoints[name] = file;
-    else
-      console.error(
-        `note: ${file} is not there yet, dist/${name} is not built`,
-      );
+    else console.error(`note: ${file} is not there yet, dist/${name} is not built`);
   }
   if (Object.keys(entryPoints).length === 0) return;
   await build({

@@ -1,8 +1,5 @@
 import * as vscode from "vscode";
-import {
-  goToSiteCommand,
-  openPanelCommand,
-} from "../engine/protocol/requests.js";
+import { goToSiteCommand, openPanelCommand } from "../engine/protocol/requests.js";
 import { decodeAddress } from "../webview/protocol/messages.js";
 import { decodeGoToSite, openSite } from "./language/openSite.js";
 import type { LayerDiffPanel } from "./panels/layerDiffPanel.js";
@@ -15,11 +12,7 @@ export interface CommandParts {
 }
 
 /** Every command works from the first moment: the engine is started by the run that needs it. */
-export function registerCommands({
-  runs,
-  panel,
-  log,
-}: CommandParts): vscode.Disposable {
+export function registerCommands({ runs, panel, log }: CommandParts): vscode.Disposable {
   const table: Record<string, (...args: readonly unknown[]) => unknown> = {
     "hstuParity.run": (file) => runs.run(decodeFile(file)),
     "hstuParity.runAgain": () => runs.runAgain(),
@@ -33,16 +26,12 @@ export function registerCommands({
     },
   };
   return vscode.Disposable.from(
-    ...Object.entries(table).map(([id, handler]) =>
-      vscode.commands.registerCommand(id, handler),
-    ),
+    ...Object.entries(table).map(([id, handler]) => vscode.commands.registerCommand(id, handler)),
   );
 }
 
 /** The explorer and the editor's title pass a URI, key bindings and other extensions may pass a path. */
 function decodeFile(value: unknown): vscode.Uri | undefined {
   if (value instanceof vscode.Uri) return value;
-  return typeof value === "string" && value !== ""
-    ? vscode.Uri.file(value)
-    : undefined;
+  return typeof value === "string" && value !== "" ? vscode.Uri.file(value) : undefined;
 }

@@ -7,13 +7,7 @@ export interface RunSettings {
   readonly timeoutSeconds: number;
 }
 
-const providers: readonly string[] = [
-  "auto",
-  "tensorrt",
-  "cuda",
-  "webgpu",
-  "cpu",
-];
+const providers: readonly string[] = ["auto", "tensorrt", "cuda", "webgpu", "cpu"];
 
 /** The settings for one run file: a folder of a workspace may have its own. */
 export function runSettings(scope: vscode.Uri): RunSettings {

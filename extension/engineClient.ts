@@ -65,24 +65,13 @@ export class EngineClient implements vscode.Disposable {
       return engineFailure(error);
     }
     const workDoneToken = `hstuParity-${++this.tokens}`;
-    const progress = client.onProgress(
-      WorkDoneProgress.type,
-      workDoneToken,
-      (value) => {
-        if (value.kind === "report")
-          onProgress(value.message ?? "", value.percentage);
-      },
-    );
+    const progress = client.onProgress(WorkDoneProgress.type, workDoneToken, (value) => {
+      if (value.kind === "report") onProgress(value.message ?? "", value.percentage);
+    });
     try {
-      return await client.sendRequest<RunResult>(
-        runRequest,
-        { ...params, workDoneToken },
-        token,
-      );
+      return await client.sendRequest<RunResult>(runRequest, { ...params, workDoneToken }, token);
     } catch (error) {
-      return token.isCancellationRequested
-        ? { outcome: "cancelled" }
-        : engineFailure(error);
+      return token.isCancellationRequested ? { outcome: "cancelled" } : engineFailure(error);
     } finally {
       progress.dispose();
     }
@@ -106,9 +95,7 @@ export class EngineClient implements vscode.Disposable {
       this.serverOptions(),
       this.clientOptions(),
     );
-    client.onNotification(reportChanged, (params: ReportChangedParams) =>
-      this.onReport(params),
-    );
+    client.onNotification(reportChanged, (params: ReportChangedParams) => this.onReport(params));
     client.onNotification(staleChanged, ({ files }: StaleChangedParams) =>
       this.store.update({ staleFiles: files }),
     );
@@ -162,8 +149,7 @@ export class EngineClient implements vscode.Disposable {
       },
       errorHandler: {
         error: (_error, _message, count) => ({
-          action:
-            (count ?? 0) <= 3 ? ErrorAction.Continue : ErrorAction.Shutdown,
+          action: (count ?? 0) <= 3 ? ErrorAction.Continue : ErrorAction.Shutdown,
           handled: true,
         }),
         closed: () => this.onClosed(),
@@ -187,16 +173,10 @@ export class EngineClient implements vscode.Disposable {
     message: string;
   } {
     const now = Date.now();
-    this.restarts = [
-      ...this.restarts.filter((time) => now - time < restartWindowMs),
-      now,
-    ];
+    this.restarts = [...this.restarts.filter((time) => now - time < restartWindowMs), now];
     if (this.restarts.length > maxRestarts) {
       tellEngineGone(
-        vscode.l10n.t(
-          "it stopped {0} times within three minutes",
-          this.restarts.length,
-        ),
+        vscode.l10n.t("it stopped {0} times within three minutes", this.restarts.length),
       );
       return {
         action: CloseAction.DoNotRestart,
@@ -221,9 +201,7 @@ function engineFailure(error: unknown): RunResult {
   return {
     outcome: "failed",
     message: vscode.l10n.t("the engine stopped during the run"),
-    nextStep: vscode.l10n.t(
-      "Run again; if it stops again, the log has its last words.",
-    ),
+    nextStep: vscode.l10n.t("Run again; if it stops again, the log has its last words."),
     details: reason,
   };
 }

@@ -32,8 +32,5 @@ export function activate(context: vscode.ExtensionContext): void {
   };
   // Without trust nothing starts: the commands say why.
   if (vscode.workspace.isTrusted) start();
-  else
-    context.subscriptions.push(
-      vscode.workspace.onDidGrantWorkspaceTrust(start),
-    );
+  else context.subscriptions.push(vscode.workspace.onDidGrantWorkspaceTrust(start));
 }

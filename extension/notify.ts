@@ -14,14 +14,9 @@ export function tellOutcome(result: RunResult, runFile: vscode.Uri): void {
     case "invalid":
       return tellInvalid(result.problems, runFile);
     case "failed":
-      return offer("error", sentence(result.message, result.nextStep), [
-        showLog(),
-      ]);
+      return offer("error", sentence(result.message, result.nextStep), [showLog()]);
     case "cancelled":
-      vscode.window.setStatusBarMessage(
-        vscode.l10n.t("HSTU Parity: cancelled"),
-        4000,
-      );
+      vscode.window.setStatusBarMessage(vscode.l10n.t("HSTU Parity: cancelled"), 4000);
   }
 }
 
@@ -51,9 +46,7 @@ export function tellUntrusted(): void {
 }
 
 export function tellEngineRestarted(): void {
-  offer("warning", vscode.l10n.t("The engine stopped and was started again."), [
-    showLog(),
-  ]);
+  offer("warning", vscode.l10n.t("The engine stopped and was started again."), [showLog()]);
 }
 
 export function tellEngineGone(reason: string): void {
@@ -68,11 +61,7 @@ export function tellEngineGone(reason: string): void {
 }
 
 export function tellFileMissing(file: string): void {
-  offer(
-    "warning",
-    vscode.l10n.t("{0} cannot be opened: it is not there.", file),
-    [],
-  );
+  offer("warning", vscode.l10n.t("{0} cannot be opened: it is not there.", file), []);
 }
 
 function tellReport(report: Report): void {
@@ -81,12 +70,9 @@ function tellReport(report: Report): void {
     title: vscode.l10n.t("Show Layer Diff"),
     command: "hstuParity.showLayerDiff",
   };
-  if (report.verdict === "pass")
-    return offer("information", `✓ ${summary}`, [panel]);
-  if (report.verdict === "warn")
-    return offer("information", `! ${summary}`, [panel]);
-  if (report.verdict === "unknown")
-    return offer("warning", `? ${summary}`, [panel]);
+  if (report.verdict === "pass") return offer("information", `✓ ${summary}`, [panel]);
+  if (report.verdict === "warn") return offer("information", `! ${summary}`, [panel]);
+  if (report.verdict === "unknown") return offer("warning", `? ${summary}`, [panel]);
   offer("warning", `✗ ${summary}`, [panel]);
 }
 
@@ -97,9 +83,7 @@ function tellInvalid(
   const [first] = problems;
   if (!first) return;
   const more =
-    problems.length > 1
-      ? ` ${vscode.l10n.t("({0} problems in all)", problems.length)}`
-      : "";
+    problems.length > 1 ? ` ${vscode.l10n.t("({0} problems in all)", problems.length)}` : "";
   offer("error", sentence(first.message, first.nextStep) + more, [
     {
       title: vscode.l10n.t("Open Run File"),
@@ -131,16 +115,11 @@ function offer(
   }[kind];
   void show<Offer>(`HSTU Parity: ${message}`, ...offers).then((chosen) => {
     if (chosen) {
-      void vscode.commands.executeCommand(
-        chosen.command,
-        ...(chosen.arguments ?? []),
-      );
+      void vscode.commands.executeCommand(chosen.command, ...(chosen.arguments ?? []));
     }
   });
 }
 
 function sentence(...parts: readonly string[]): string {
-  return parts
-    .map((part) => (/[.?!]$/.test(part) ? part : `${part}.`))
-    .join(" ");
+  return parts.map((part) => (/[.?!]$/.test(part) ? part : `${part}.`)).join(" ");
 }

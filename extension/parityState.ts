@@ -11,8 +11,7 @@ export interface ParityState {
   /** Files of the report that changed since the run, named as in it. */
   readonly staleFiles: readonly string[];
   /** Why the last run, or the engine, gave no report. */
-  readonly stopped?:
-    { readonly message: string; readonly nextStep: string } | undefined;
+  readonly stopped?: { readonly message: string; readonly nextStep: string } | undefined;
 }
 
 export interface RunUnderWay {

@@ -62,8 +62,7 @@ export class RunService implements vscode.Disposable {
           { runFile: runFile.toString(), ...runSettings(runFile) },
           own.token,
           (text, percent) => {
-            const increment =
-              percent === undefined ? 0 : Math.max(0, percent - shown);
+            const increment = percent === undefined ? 0 : Math.max(0, percent - shown);
             shown += increment;
             progress.report({ message: text, increment });
             if (this.current === own) {
@@ -87,15 +86,8 @@ export class RunService implements vscode.Disposable {
     return result;
   }
 
-  private show(
-    running: Parameters<ParityStore["update"]>[0]["running"],
-    result?: RunResult,
-  ): void {
-    void vscode.commands.executeCommand(
-      "setContext",
-      "hstuParity.running",
-      running !== undefined,
-    );
+  private show(running: Parameters<ParityStore["update"]>[0]["running"], result?: RunResult): void {
+    void vscode.commands.executeCommand("setContext", "hstuParity.running", running !== undefined);
     this.store.update({
       running,
       ...(result && { stopped: reasonToStop(result) }),
@@ -105,14 +97,10 @@ export class RunService implements vscode.Disposable {
   private logOutcome(name: string, result: RunResult): void {
     switch (result.outcome) {
       case "report":
-        return this.log.info(
-          `${name}: ${result.report.verdict}: ${result.report.summary}`,
-        );
+        return this.log.info(`${name}: ${result.report.verdict}: ${result.report.summary}`);
       case "invalid":
         for (const problem of result.problems) {
-          this.log.warn(
-            `${name}: ${problem.code}: ${problem.message}. ${problem.nextStep}`,
-          );
+          this.log.warn(`${name}: ${problem.code}: ${problem.message}. ${problem.nextStep}`);
         }
         return;
       case "failed":
@@ -123,10 +111,7 @@ export class RunService implements vscode.Disposable {
   }
 
   private async pick(): Promise<vscode.Uri | undefined> {
-    const files = await vscode.workspace.findFiles(
-      "**/*.parity.json",
-      "**/node_modules/**",
-    );
+    const files = await vscode.workspace.findFiles("**/*.parity.json", "**/node_modules/**");
     if (files.length === 0) {
       tellNothingToRun();
       return undefined;
@@ -140,10 +125,7 @@ export class RunService implements vscode.Disposable {
         file,
         isLast: file.toString() === last,
       }))
-      .sort(
-        (a, b) =>
-          Number(b.isLast) - Number(a.isLast) || a.label.localeCompare(b.label),
-      );
+      .sort((a, b) => Number(b.isLast) - Number(a.isLast) || a.label.localeCompare(b.label));
     const chosen = await vscode.window.showQuickPick(items, {
       title: vscode.l10n.t("Run Parity"),
       placeHolder: vscode.l10n.t("Which run file?"),
@@ -170,11 +152,8 @@ function isTrusted(): boolean {
   return false;
 }
 
-function reasonToStop(
-  result: RunResult,
-): { message: string; nextStep: string } | undefined {
-  if (result.outcome === "failed")
-    return { message: result.message, nextStep: result.nextStep };
+function reasonToStop(result: RunResult): { message: string; nextStep: string } | undefined {
+  if (result.outcome === "failed") return { message: result.message, nextStep: result.nextStep };
   const first = result.outcome === "invalid" ? result.problems[0] : undefined;
   return first && { message: first.message, nextStep: first.nextStep };
 }

@@ -100,7 +100,7 @@ function judgePair(
   const repaired = replay?.onReferenceParameters.get(pair.candidate);
   const exact = !isFloat(r.dtype) || !isFloat(c.dtype);
   const noiseOf = (value: TensorValue | undefined, double: TensorValue | undefined) =>
-    value && double ? relL2(double, value, onCandidate(alignment)) : undefined;
+    value && double ? relL2(double, value, onCandidate(alignment), { equalNan: true }) : undefined;
   // A pad value that is not a number says that anything may stand in the padding.
   const padValue = r.layout.kind === "padded" ? fromWire(r.layout.pad) : NaN;
   const pad = Number.isNaN(padValue) ? undefined : padValue;
@@ -130,9 +130,10 @@ function judgePair(
   const ownGate = gateFor(noiseOf(c.value, replay?.ownDouble.get(pair.candidate)));
   const accumulatedGate = Number(ownGate.value) > Number(gate.value) ? ownGate : gate;
 
-  const split = onReference && splitDifference(r.value, onReference, c.value, alignment);
-  const total = split?.total ?? relL2(r.value, c.value, alignment);
-  const introducedByOps = repaired && relL2(r.value, repaired, alignment);
+  const nan = { equalNan: tolerance?.equalNan ?? false };
+  const split = onReference && splitDifference(r.value, onReference, c.value, alignment, nan);
+  const total = split?.total ?? relL2(r.value, c.value, alignment, nan);
+  const introducedByOps = repaired && relL2(r.value, repaired, alignment, nan);
   const worstInput = Math.max(0, ...segment.frontier.map((key) => earlier.get(key)?.total ?? 0));
   const verdict = rowVerdict({
     total,

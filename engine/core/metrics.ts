@@ -67,8 +67,7 @@ export function floatMetrics(
   if (equal) number("relL2", 0);
   else if (sums.referenceSquared === 0)
     builder.undefined("relL2", zeroReference);
-  else
-    number("relL2", Math.sqrt(sums.squared) / Math.sqrt(sums.referenceSquared));
+  else number("relL2", relativeNorm(sums));
 
   if (equal) number("linfRel", 0);
   else if (sums.maxReference === 0) builder.undefined("linfRel", zeroReference);

@@ -237,6 +237,7 @@ async function prove(
       run,
       reference.observation,
       [...new Set(pairs)],
+      replay,
       repairs,
       outputKeys,
       executor,

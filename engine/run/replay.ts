@@ -1,5 +1,8 @@
 import type { ModelProto } from "onnx-buf";
 import { convertFloats } from "../core/conversions.js";
+import { fromFloat64, isFloat, toFloat64 } from "../core/dtypes.js";
+import type { DType } from "../protocol/tensor.js";
+import { correctAt } from "../onnx/correct.js";
 import type { Replay } from "../core/judge.js";
 import { substitute } from "../core/layouts.js";
 import type { Observation, TensorKey } from "../core/observation.js";
@@ -85,18 +88,54 @@ export async function replayCandidate(
   };
 }
 
-/** The candidate's outputs when only the given pairs and parameters are replaced by the reference's values. */
+/**
+ * The candidate's outputs when what the given pairs introduce is taken away and the given parameters are the reference's.
+ * Each tensor is corrected by r − f_c(x_r): with right inputs it becomes r exactly, while an error that comes in with the
+ * inputs still passes. (A tensor replaced by r would hide every fault before it, so that no repair could be minimal.)
+ */
 export async function runRepaired(
   candidate: ReplayableCandidate,
   reference: Observation,
   pairs: readonly TensorPair[],
+  replay: Pick<Replay, "onReferenceParameters">,
   repairs: Values,
   outputs: readonly TensorKey[],
   executor: Executor,
   signal: AbortSignal,
 ): Promise<Values> {
-  const substitutions = substitutionsFor(pairs, reference, candidate.observation);
-  return evaluateCut(candidate, substitutions, repairs, outputs, executor, signal);
+  const corrected: { tensor: TensorKey; input: string; dtype: DType; value: TensorValue }[] = [];
+  const replaced: Substitution[] = [];
+  for (const { tensor, value } of substitutionsFor(pairs, reference, candidate.observation)) {
+    const onReference = replay.onReferenceParameters.get(tensor);
+    const correction = onReference && difference(value, onReference);
+    if (correction) {
+      const input = `${tensor}@correction`;
+      corrected.push({ tensor, input, dtype: value.dtype, value: correction });
+    } else replaced.push({ tensor, value });
+  }
+  const model = correctAt(candidate.model, corrected);
+  const feeds = {
+    ...candidate.feeds,
+    ...Object.fromEntries(corrected.map(({ input, value }) => [input, value])),
+  };
+  return evaluateCut(
+    { ...candidate, model, feeds },
+    replaced,
+    repairs,
+    outputs,
+    executor,
+    signal,
+  );
+}
+
+/** a − b of two float tensors of one type; undefined for other types and where it is not finite. */
+function difference(a: TensorValue, b: TensorValue): TensorValue | undefined {
+  if (!isFloat(a.dtype) || a.dtype !== b.dtype) return undefined;
+  const minuend = toFloat64(a);
+  const subtrahend = toFloat64(b);
+  const values = minuend.map((x, i) => x - (subtrahend[i] as number));
+  if (!values.every(Number.isFinite)) return undefined;
+  return { dtype: a.dtype, shape: a.shape, bytes: fromFloat64(values, a.dtype) };
 }
 
 /** Evaluates `outputs` with the graph cut at every pair but those in `except`. */

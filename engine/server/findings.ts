@@ -21,9 +21,7 @@ export function findingsOf(index: SiteIndex): Finding[] {
         ...otherLines(index, origin, pair.candidate),
       ]),
     ),
-    ...index.report.problems.flatMap((problem) =>
-      problemFinding(index, problem),
-    ),
+    ...index.report.problems.flatMap((problem) => problemFinding(index, problem)),
   ];
   return withoutDoubles(findings);
 }
@@ -39,11 +37,7 @@ function guiltyLine(index: SiteIndex, origin: Origin): Finding[] {
         ? "the reference declares its counterpart here"
         : "the reference does it here",
     ),
-    relate(
-      index,
-      origin.referenceUsedAt,
-      "the reference uses the counterpart here",
-    ),
+    relate(index, origin.referenceUsedAt, "the reference uses the counterpart here"),
     ...origin.alternatives.map(({ site, why }) =>
       relate(index, site, `it may be this line: ${why}`),
     ),
@@ -82,23 +76,14 @@ const kindTexts: Readonly<Record<Origin["kind"], string>> = {
 };
 
 /** Both sides' lines show: the reference's line points to the line to fix, and so does the line that uses a parameter. */
-function otherLines(
-  index: SiteIndex,
-  origin: Origin,
-  candidate: string,
-): Finding[] {
+function otherLines(index: SiteIndex, origin: Origin, candidate: string): Finding[] {
   const name =
-    index.report.implementations.find((item) => item.id === candidate)?.label ??
-    candidate;
+    index.report.implementations.find((item) => item.id === candidate)?.label ?? candidate;
   const guilty = isPlace(origin.site)
-    ? [relate(index, origin.site, "the line to fix")].filter(
-        (item) => item !== undefined,
-      )
+    ? [relate(index, origin.site, "the line to fix")].filter((item) => item !== undefined)
     : [];
   const times =
-    origin.instances.length > 1
-      ? ` in ${plural(origin.instances.length, "instance")}`
-      : "";
+    origin.instances.length > 1 ? ` in ${plural(origin.instances.length, "instance")}` : "";
   const amount = `introduced ${differenceText(origin.introduced)}${times}`;
   const at = (site: Site | undefined, message: string): Finding[] =>
     site && isPlace(site) && !sameLine(site, origin.site)
@@ -116,10 +101,7 @@ function otherLines(
   return [
     ...at(origin.referenceSite, `${name} differs from this line: ${amount}`),
     ...at(origin.referenceUsedAt, `${name} uses other values here: ${amount}`),
-    ...at(
-      origin.usedAt,
-      `Uses a parameter that is not the reference's: ${amount}`,
-    ),
+    ...at(origin.usedAt, `Uses a parameter that is not the reference's: ${amount}`),
   ];
 }
 
@@ -146,10 +128,7 @@ function relate(
   return { file: index.absolute(site.file), site, message };
 }
 
-function withoutRepeatedLines(
-  related: Finding["related"],
-  own: Site,
-): Finding["related"] {
+function withoutRepeatedLines(related: Finding["related"], own: Site): Finding["related"] {
   const seen = new Set([`${own.file}:${own.line}`]);
   return related.filter(({ site }) => {
     const key = `${site.file}:${site.line}`;

@@ -8,28 +8,21 @@ import {
 } from "../protocol/requests.js";
 import { fromWire, type WireNumber } from "../protocol/wire.js";
 import { differenceText, plural } from "./figures.js";
-import {
-  codeBlock,
-  commandLink,
-  escapeMarkdown,
-  inlineCode,
-} from "./markdown.js";
+import { commandLink, escapeMarkdown, inlineCode } from "./markdown.js";
 import type { LineEntry, ParameterAtLine, SiteIndex } from "./siteIndex.js";
 import { rowVerdictWords, worstFirst, worstOf } from "./verdictWords.js";
 
 /** A hover that is longer than a screen is not read: the panel has the rest. */
 const maxTableRows = 16;
 const maxParameters = 6;
+/** VS Code draws the columns of a hover's table with no space between them. */
+const gap = " &nbsp;&nbsp;";
 
 /**
  * Markdown for what the report says about one line; undefined when the line took no part.
  * @param file absolute name, @param line 1-based line as of the report.
  */
-export function hoverText(
-  index: SiteIndex,
-  file: string,
-  line: number,
-): string | undefined {
+export function hoverText(index: SiteIndex, file: string, line: number): string | undefined {
   const entries = index.files.get(file)?.get(line);
   if (!entries || entries.length === 0) return undefined;
   return entries.map((entry) => section(index, entry)).join("\n\n---\n\n");
@@ -41,31 +34,27 @@ export function staleHoverText(): string {
 }
 
 function section(index: SiteIndex, entry: LineEntry): string {
+  // VS Code shows some ten lines of a hover: what to know and where to go come first, the table last.
   const parts = [
     headline(index.report, entry),
     ...entry.origins.map((origin) => originText(origin)),
     ...entry.touching.map((origin) => touchingText(index, entry, origin)),
     valuesText(entry),
+    reasonsText(entry),
+    [...counterparts(index, entry), panelLink(entry)].join("  \n"),
     table(entry),
     parametersText(entry.parameters),
-    ...counterparts(index, entry),
-    panelLink(entry),
   ];
   return parts.filter((part) => part !== "").join("\n\n");
 }
 
-function headline(
-  report: Report,
-  { pair, side, rows, origins, parameters }: LineEntry,
-): string {
+function headline(report: Report, { pair, side, rows, origins, parameters }: LineEntry): string {
   const names = `${label(report, pair.candidate)} against ${label(report, pair.reference)}`;
   const role = side === "reference" ? " · reference side" : "";
   const verdicts = [
     ...rows.map((row) => row.verdict),
     ...(origins.length > 0 ? (["origin"] as const) : []),
-    ...(rows.length === 0 &&
-    origins.length === 0 &&
-    parameters.every((p) => p.status === "same")
+    ...(rows.length === 0 && origins.length === 0 && parameters.every((p) => p.status === "same")
       ? (["match"] as const)
       : []),
   ];
@@ -82,11 +71,7 @@ function originText(origin: Origin): string {
   return `${what}${cause}`;
 }
 
-function touchingText(
-  index: SiteIndex,
-  { side }: LineEntry,
-  origin: Origin,
-): string {
+function touchingText(index: SiteIndex, { side }: LineEntry, origin: Origin): string {
   const place = siteLink(index, origin.site);
   const cause = origin.cause ? ` ${sentence(origin.cause.text)}` : "";
   if (side === "reference")
@@ -120,9 +105,15 @@ function valuesText({ rows, origins }: LineEntry): string {
   ].filter((value) => value !== false);
   if (values.length === 0) return "";
   const instances = new Set(rows.map(instanceKey)).size;
-  const over =
-    instances > 1 ? ` (largest of ${plural(instances, "instance")})` : "";
+  const over = instances > 1 ? ` (largest of ${plural(instances, "instance")})` : "";
   return values.join(" · ") + over;
+}
+
+/** Why a row has no value: a dash alone explains nothing. */
+function reasonsText({ rows }: LineEntry): string {
+  const reasons = rows.flatMap((row) => [row.absentReason, row.undefined?.relL2]);
+  const distinct = [...new Set(reasons.filter((reason) => reason !== undefined))];
+  return distinct.slice(0, 2).map(sentence).join(" ");
 }
 
 function table({ rows }: LineEntry): string {
@@ -143,11 +134,10 @@ function table({ rows }: LineEntry): string {
     "inherited",
   ];
   const lines = [
-    `| ${head.join(" | ")} |`,
+    `| ${head.join(` |${gap}`)} |`,
     `| ${head.map((_, i) => (i < head.length - 3 ? ":--" : "--:")).join(" | ")} |`,
     ...shown.map((row) => {
-      const { glyph, word } =
-        rowVerdictWords[row.verdict] ?? rowVerdictWords.unknown;
+      const { glyph, word } = rowVerdictWords[row.verdict] ?? rowVerdictWords.unknown;
       const cells = [
         inlineCode(instanceName(row), "table"),
         ...(named ? [inlineCode(row.name, "table")] : []),
@@ -156,31 +146,20 @@ function table({ rows }: LineEntry): string {
         differenceText(row.introduced),
         differenceText(row.inherited),
       ];
-      return `| ${cells.join(" | ")} |`;
+      return `| ${cells.join(` |${gap}`)} |`;
     }),
   ];
   const rest = rows.length - shown.length;
-  return (
-    lines.join("\n") +
-    (rest > 0 ? `\n\n… and ${rest} more in the layer diff.` : "")
-  );
+  return lines.join("\n") + (rest > 0 ? `\n\n… and ${rest} more in the layer diff.` : "");
 }
 
 function parametersText(parameters: readonly ParameterAtLine[]): string {
   if (parameters.length === 0) return "";
-  const lines = parameters
-    .slice(0, maxParameters)
-    .map(({ parameter, status }) => {
-      const shape =
-        parameter.shape.length > 0
-          ? ` \\[${parameter.shape.join(", ")}\\]`
-          : "";
-      const far =
-        parameter.relL2 === undefined
-          ? ""
-          : `, relL2 ${differenceText(parameter.relL2)}`;
-      return `- ${inlineCode(parameter.name)}${shape}: ${parameterWords[status]}${far}`;
-    });
+  const lines = parameters.slice(0, maxParameters).map(({ parameter, status }) => {
+    const shape = parameter.shape.length > 0 ? ` \\[${parameter.shape.join(", ")}\\]` : "";
+    const far = parameter.relL2 === undefined ? "" : `, relL2 ${differenceText(parameter.relL2)}`;
+    return `- ${inlineCode(parameter.name)}${shape}: ${parameterWords[status]}${far}`;
+  });
   const rest = parameters.length - lines.length;
   return lines.join("\n") + (rest > 0 ? `\n- … and ${rest} more` : "");
 }
@@ -205,10 +184,7 @@ function counterparts(index: SiteIndex, entry: LineEntry): string[] {
           ...rows.map((row) => row.reference?.site),
           ...parameters.map((p) => p.parameter.reference?.site),
         ]
-      : [
-          ...rows.map((row) => row.candidate?.site),
-          ...parameters.map((p) => p.parameter.site),
-        ];
+      : [...rows.map((row) => row.candidate?.site), ...parameters.map((p) => p.parameter.site)];
   const seen = new Set<string>();
   const parts: string[] = [];
   for (const site of other) {
@@ -216,18 +192,10 @@ function counterparts(index: SiteIndex, entry: LineEntry): string[] {
     const key = `${site.file}:${site.line}`;
     if (seen.has(key) || parts.length === 3) continue;
     seen.add(key);
-    const text = index.lineText(site.file, site.line)?.trim();
-    const used = origins.some(
-      (origin) => origin.usedAt && sameLine(origin.usedAt, site),
-    );
-    const what = used
-      ? "Used at"
-      : side === "candidate"
-        ? "Reference"
-        : "Candidate";
-    parts.push(
-      `${what}: ${siteLink(index, site)}${text ? `\n\n${codeBlock(text, languageOf(site.file))}` : ""}`,
-    );
+    const text = inlineCode(index.lineText(site.file, site.line) ?? "");
+    const used = origins.some((origin) => origin.usedAt && sameLine(origin.usedAt, site));
+    const what = used ? "Used at" : side === "candidate" ? "Reference" : "Candidate";
+    parts.push(`${what}: ${siteLink(index, site)}${text ? ` ${text}` : ""}`);
   }
   return parts;
 }
@@ -238,11 +206,7 @@ function panelLink({ pair, rows, origins, touching }: LineEntry): string {
   const address: PanelAddress = {
     candidate: pair.candidate,
     ...(origin ? { origin: origin.id } : {}),
-    ...(row
-      ? { row: row.id }
-      : origin?.instances[0]
-        ? { row: origin.instances[0].row }
-        : {}),
+    ...(row ? { row: row.id } : origin?.instances[0] ? { row: origin.instances[0].row } : {}),
   };
   return commandLink("Open the layer diff here", openPanelCommand, address);
 }
@@ -254,15 +218,7 @@ function siteLink(index: SiteIndex, site: Site): string {
     ...(site.column !== undefined && { column: site.column }),
   };
   const name = site.file.length > 60 ? path.basename(site.file) : site.file;
-  return commandLink(
-    escapeMarkdown(`${name}:${site.line}`),
-    goToSiteCommand,
-    argument,
-  );
-}
-
-function languageOf(file: string): string {
-  return file.endsWith(".py") ? "python" : "text";
+  return commandLink(escapeMarkdown(`${name}:${site.line}`), goToSiteCommand, argument);
 }
 
 function label(report: Report, id: Pair["candidate"]): string {
@@ -294,17 +250,11 @@ function sentence(text: string): string {
 }
 
 /** NaN counts as the largest: it is worse than any number. */
-function largest(
-  values: readonly (WireNumber | undefined)[],
-): WireNumber | undefined {
+function largest(values: readonly (WireNumber | undefined)[]): WireNumber | undefined {
   let found: WireNumber | undefined;
   for (const value of values) {
     if (value === undefined) continue;
-    if (
-      found === undefined ||
-      Number.isNaN(fromWire(value)) ||
-      fromWire(value) > fromWire(found)
-    ) {
+    if (found === undefined || Number.isNaN(fromWire(value)) || fromWire(value) > fromWire(found)) {
       found = value;
       if (Number.isNaN(fromWire(value))) break;
     }

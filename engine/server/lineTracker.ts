@@ -42,9 +42,7 @@ export function trackLines(
     return same(text, document[index + shift]) ? line + shift : undefined;
   };
   const before = (line: number): number | undefined =>
-    [line, line - shift].find(
-      (candidate) => candidate >= 1 && now(candidate) === line,
-    );
+    [line, line - shift].find((candidate) => candidate >= 1 && now(candidate) === line);
   return { now, before };
 }
 

@@ -6,38 +6,18 @@ export function escapeMarkdown(text: string): string {
 }
 
 /** Inline code. A table cell ends at a bare `|`, inside code too, so it is escaped there. */
-export function inlineCode(
-  text: string,
-  where: "text" | "table" = "text",
-): string {
+export function inlineCode(text: string, where: "text" | "table" = "text"): string {
   const line = oneLine(text).trim();
   if (line === "") return "";
-  const longest = Math.max(
-    0,
-    ...[...line.matchAll(/`+/g)].map((run) => run[0].length),
-  );
+  const longest = Math.max(0, ...[...line.matchAll(/`+/g)].map((run) => run[0].length));
   const fence = "`".repeat(longest + 1);
   const padding = longest > 0 ? " " : "";
   const content = where === "table" ? line.replaceAll("|", "\\|") : line;
   return `${fence}${padding}${content}${padding}${fence}`;
 }
 
-/** A fenced block that VS Code colours as `language`. */
-export function codeBlock(text: string, language: string): string {
-  const longest = Math.max(
-    2,
-    ...[...text.matchAll(/`+/g)].map((run) => run[0].length),
-  );
-  const fence = "`".repeat(longest + 1);
-  return `${fence}${language.replace(/[^a-z0-9+-]/gi, "")}\n${text}\n${fence}`;
-}
-
 /** A link that runs a command. Parentheses would end the link, and encodeURIComponent leaves them. */
-export function commandLink(
-  label: string,
-  command: string,
-  argument: unknown,
-): string {
+export function commandLink(label: string, command: string, argument: unknown): string {
   const encoded = encodeURIComponent(JSON.stringify([argument]))
     .replaceAll("(", "%28")
     .replaceAll(")", "%29")

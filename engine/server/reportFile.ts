@@ -44,8 +44,10 @@ export async function readReport(file: string): Promise<Report | undefined> {
 /** As deep as the index and the hovers need; the file lies in the editor's own storage. */
 function isReport(value: unknown): value is Report {
   if (typeof value !== "object" || value === null) return false;
-  const { schemaVersion, run, pairs, implementations, sources, problems } =
-    value as Record<string, unknown>;
+  const { schemaVersion, run, pairs, implementations, sources, problems } = value as Record<
+    string,
+    unknown
+  >;
   return (
     schemaVersion === 1 &&
     typeof run === "object" &&

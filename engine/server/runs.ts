@@ -6,10 +6,7 @@ import type { RunOptions } from "../run/runParity.js";
 import { RunnerFailure } from "../runner/executor.js";
 import { reportFileFor, writeReport } from "./reportFile.js";
 
-export interface RunRequest extends Omit<
-  RunParams,
-  "runFile" | "workDoneToken"
-> {
+export interface RunRequest extends Omit<RunParams, "runFile" | "workDoneToken"> {
   /** Absolute. */
   readonly runFile: string;
   /** The editor's text, saved or not; undefined when the file is not open. */
@@ -31,9 +28,7 @@ export function createRuns(runParity: RunParity, runnerEntry: string): Runs {
   return {
     run: async (request, cancelled) => {
       const { runFile } = request;
-      underWay
-        .get(runFile)
-        ?.abort(new Error("a newer run of the same file began"));
+      underWay.get(runFile)?.abort(new Error("a newer run of the same file began"));
       const controller = new AbortController();
       underWay.set(runFile, controller);
       const signal = AbortSignal.any([controller.signal, cancelled]);
@@ -44,8 +39,7 @@ export function createRuns(runParity: RunParity, runnerEntry: string): Runs {
       }
     },
     cancelAll: () => {
-      for (const controller of underWay.values())
-        controller.abort(new Error("the engine stops"));
+      for (const controller of underWay.values()) controller.abort(new Error("the engine stops"));
     },
   };
 }
@@ -62,12 +56,7 @@ async function outcomeOf(
       runnerEntry,
       signal,
       onProgress,
-      command: [
-        "hstu-parity",
-        "run",
-        ...(provider ? ["--provider", provider] : []),
-        runFile,
-      ],
+      command: ["hstu-parity", "run", ...(provider ? ["--provider", provider] : []), runFile],
       ...(text !== undefined && { text }),
       ...(provider && { provider }),
       ...(timeoutSeconds !== undefined && { timeoutMs: timeoutSeconds * 1000 }),
@@ -79,8 +68,7 @@ async function outcomeOf(
   } catch (error) {
     // Whatever a cancelled run ends with (a killed child, a closed pipe) is only the cancel's echo.
     if (signal.aborted) return { outcome: "cancelled" };
-    if (error instanceof UserError)
-      return { outcome: "invalid", problems: error.problems };
+    if (error instanceof UserError) return { outcome: "invalid", problems: error.problems };
     if (error instanceof RunnerFailure) {
       const { message, nextStep, lastWords } = error;
       return { outcome: "failed", message, nextStep, details: lastWords };
@@ -89,8 +77,7 @@ async function outcomeOf(
     return {
       outcome: "failed",
       message: `the engine failed on ${path.basename(runFile)}: ${reason.message}`,
-      nextStep:
-        "Open the log, it has the details; this is a mistake in HSTU Parity.",
+      nextStep: "Open the log, it has the details; this is a mistake in HSTU Parity.",
       details: reason.stack ?? reason.message,
     };
   }

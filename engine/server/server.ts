@@ -34,10 +34,7 @@ import { fileKey } from "./siteIndex.js";
 
 export interface ServerParts {
   readonly runParity: RunParity;
-  readonly parseRunFile: (
-    text: string,
-    file: string,
-  ) => { runFile?: RunFile; problems: Problem[] };
+  readonly parseRunFile: (text: string, file: string) => { runFile?: RunFile; problems: Problem[] };
   /** The bundled runner child. */
   readonly runnerEntry: string;
 }
@@ -56,12 +53,9 @@ export function startServer(connection: Connection, parts: ServerParts): void {
   const publish = (file: string): void => {
     const uri = uriOf(file);
     const own = [...(written.get(file) ?? []), ...(met.get(file) ?? [])];
-    const lines =
-      own.length > 0 ? linesOf(documents.get(uri)?.getText() ?? "") : [];
+    const lines = own.length > 0 ? linesOf(documents.get(uri)?.getText() ?? "") : [];
     const diagnostics: Diagnostic[] = [
-      ...withoutDoubles(own).map((problem) =>
-        problemDiagnostic(problem, lines),
-      ),
+      ...withoutDoubles(own).map((problem) => problemDiagnostic(problem, lines)),
       ...(shown?.diagnostics(file) ?? []),
     ];
     void connection.sendDiagnostics({ uri, diagnostics });
@@ -159,10 +153,7 @@ export function startServer(connection: Connection, parts: ServerParts): void {
     },
   );
 
-  const showOutcome = async (
-    file: string,
-    result: RunResult,
-  ): Promise<void> => {
+  const showOutcome = async (file: string, result: RunResult): Promise<void> => {
     if (result.outcome === "cancelled") return;
     for (const other of [...met.keys()]) {
       met.delete(other);
@@ -188,8 +179,7 @@ export function startServer(connection: Connection, parts: ServerParts): void {
 
   connection.onHover(({ textDocument, position }) => {
     const file = fileOf(textDocument.uri);
-    const value =
-      file === undefined ? undefined : shown?.hover(file, position.line + 1);
+    const value = file === undefined ? undefined : shown?.hover(file, position.line + 1);
     if (value === undefined) return null;
     return { contents: { kind: MarkupKind.Markdown, value } };
   });
@@ -227,10 +217,7 @@ interface Progress {
   end(): void;
 }
 
-function progressOf(
-  connection: Connection,
-  token: string | number | undefined,
-): Progress {
+function progressOf(connection: Connection, token: string | number | undefined): Progress {
   if (token === undefined) {
     return {
       begin: () => undefined,
@@ -238,17 +225,10 @@ function progressOf(
       end: () => undefined,
     };
   }
-  const send = (
-    value: Parameters<typeof connection.sendProgress<WorkDoneValue>>[2],
-  ): void =>
-    void connection.sendProgress<WorkDoneValue>(
-      WorkDoneProgress.type,
-      token,
-      value,
-    );
+  const send = (value: Parameters<typeof connection.sendProgress<WorkDoneValue>>[2]): void =>
+    void connection.sendProgress<WorkDoneValue>(WorkDoneProgress.type, token, value);
   return {
-    begin: (title) =>
-      send({ kind: "begin", title, cancellable: true, percentage: 0 }),
+    begin: (title) => send({ kind: "begin", title, cancellable: true, percentage: 0 }),
     report: (message, fraction) =>
       send({
         kind: "report",
@@ -261,8 +241,7 @@ function progressOf(
   };
 }
 
-type WorkDoneValue =
-  WorkDoneProgressBegin | WorkDoneProgressReport | WorkDoneProgressEnd;
+type WorkDoneValue = WorkDoneProgressBegin | WorkDoneProgressReport | WorkDoneProgressEnd;
 
 function notRunnable(uri: string): RunResult {
   return {
@@ -272,8 +251,7 @@ function notRunnable(uri: string): RunResult {
         severity: "error",
         code: "run-file-not-on-disk",
         message: `${uri} is not a file on disk`,
-        nextStep:
-          "Save the run file first; its paths are relative to where it lies.",
+        nextStep: "Save the run file first; its paths are relative to where it lies.",
       },
     ],
   };
@@ -283,9 +261,7 @@ function withoutSite({ site, message, ...problem }: Problem): Problem {
   return {
     ...problem,
     message:
-      site && !message.includes(path.basename(site.file))
-        ? `${site.file}: ${message}`
-        : message,
+      site && !message.includes(path.basename(site.file)) ? `${site.file}: ${message}` : message,
   };
 }
 

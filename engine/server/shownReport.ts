@@ -5,12 +5,7 @@ import type { Report } from "../protocol/report.js";
 import { findingDiagnostic, type PlaceOf } from "./diagnostics.js";
 import { byFile, findingsOf, type Finding } from "./findings.js";
 import { hoverText, staleHoverText } from "./hoverText.js";
-import {
-  linesOf,
-  linesOfSnippets,
-  trackLines,
-  type LineTracker,
-} from "./lineTracker.js";
+import { linesOf, linesOfSnippets, trackLines, type LineTracker } from "./lineTracker.js";
 import { indexSites, type SiteIndex } from "./siteIndex.js";
 
 /** The report that hovers and diagnostics come from, with what follows from it, followed through edits. */
@@ -30,10 +25,7 @@ export interface ShownReport {
   staleFiles(): string[];
 }
 
-export async function showReport(
-  report: Report,
-  reportFile: string,
-): Promise<ShownReport> {
+export async function showReport(report: Report, reportFile: string): Promise<ShownReport> {
   const index = indexSites(report);
   const findings = byFile(findingsOf(index));
   const files = [...new Set([...index.files.keys(), ...findings.keys()])];
@@ -59,8 +51,7 @@ export async function showReport(
   const placeOf: PlaceOf = (file, site) => {
     const line = nowOf(file, site.line);
     if (line === undefined) return undefined;
-    const text =
-      current.get(file)?.[line - 1] ?? base.get(file)?.[site.line - 1];
+    const text = current.get(file)?.[line - 1] ?? base.get(file)?.[site.line - 1];
     return { line, text };
   };
 
@@ -77,8 +68,7 @@ export async function showReport(
     reportFile,
     files,
     setText,
-    reread: async (file) =>
-      setText(file, await readFile(file, "utf8").catch(() => "")),
+    reread: async (file) => setText(file, await readFile(file, "utf8").catch(() => "")),
     diagnostics: (file) =>
       (findings.get(file) ?? [])
         .map((finding: Finding) => findingDiagnostic(finding, placeOf))
@@ -88,8 +78,7 @@ export async function showReport(
       const before = tracker ? tracker.before(line) : line;
       if (before === undefined) {
         // A changed line is told from a new one by its place: something of the report stood there.
-        const tookPart =
-          index.files.get(file)?.has(line) && tracker?.now(line) === undefined;
+        const tookPart = index.files.get(file)?.has(line) && tracker?.now(line) === undefined;
         return tookPart ? staleHoverText() : undefined;
       }
       const key = `${file}\n${before}`;
@@ -103,10 +92,7 @@ export async function showReport(
           const file = index.absolute(name);
           const tracker = trackers.get(file);
           const lines = index.files.get(file)?.keys() ?? [];
-          return (
-            tracker &&
-            [...lines].some((line) => tracker.now(line) === undefined)
-          );
+          return tracker && [...lines].some((line) => tracker.now(line) === undefined);
         }),
   };
 }
@@ -120,9 +106,7 @@ async function linesAtRun(
   atRun: readonly (string | undefined)[];
   onDisk: readonly string[] | undefined;
 }> {
-  const source = report.sources.find(
-    (item) => index.absolute(item.file) === file,
-  );
+  const source = report.sources.find((item) => index.absolute(item.file) === file);
   const bytes = await readFile(file).catch(() => undefined);
   const onDisk = bytes && linesOf(bytes.toString("utf8"));
   const sha256 = bytes && createHash("sha256").update(bytes).digest("hex");

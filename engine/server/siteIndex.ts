@@ -1,13 +1,6 @@
 import path from "node:path";
 import { URI } from "vscode-uri";
-import type {
-  Origin,
-  Pair,
-  Parameter,
-  Report,
-  Row,
-  Site,
-} from "../protocol/report.js";
+import type { Origin, Pair, Parameter, Report, Row, Site } from "../protocol/report.js";
 
 /** What took part at one source line, seen from one pair. */
 export interface LineEntry {
@@ -25,18 +18,14 @@ export interface LineEntry {
 
 export interface ParameterAtLine {
   readonly parameter: Parameter;
-  readonly status:
-    "same" | "transposed" | "different" | "notFromReference" | "missing";
+  readonly status: "same" | "transposed" | "different" | "notFromReference" | "missing";
 }
 
 /** Look-ups from a source line to what the report says about it. Made once per report. */
 export interface SiteIndex {
   readonly report: Report;
   /** Absolute file name → 1-based line → one entry per pair and side. */
-  readonly files: ReadonlyMap<
-    string,
-    ReadonlyMap<number, readonly LineEntry[]>
-  >;
+  readonly files: ReadonlyMap<string, ReadonlyMap<number, readonly LineEntry[]>>;
   /** The text of a line as it was when the report was made; undefined where the report does not carry it. */
   lineText(file: string, line: number): string | undefined;
   absolute(file: string): string;
@@ -52,8 +41,7 @@ type MutableEntry = {
 };
 
 export function indexSites(report: Report): SiteIndex {
-  const absolute = (file: string): string =>
-    path.resolve(report.run.base, file);
+  const absolute = (file: string): string => path.resolve(report.run.base, file);
   const files = new Map<string, Map<number, MutableEntry[]>>();
   const entryAt = (
     site: Site | undefined,
@@ -81,9 +69,7 @@ export function indexSites(report: Report): SiteIndex {
     return entry;
   };
 
-  const implementations = new Map(
-    report.implementations.map((item) => [item.id, item]),
-  );
+  const implementations = new Map(report.implementations.map((item) => [item.id, item]));
   for (const pair of report.pairs) {
     for (const row of [...pair.rows].sort((a, b) => a.order - b.order)) {
       entryAt(row.candidate?.site, pair, "candidate")?.rows.push(row);
@@ -115,8 +101,7 @@ export function indexSites(report: Report): SiteIndex {
   for (const source of report.sources) {
     const lines = new Map<number, string>();
     for (const { startLine, text } of source.snippets) {
-      for (const [offset, line] of text.split("\n").entries())
-        lines.set(startLine + offset, line);
+      for (const [offset, line] of text.split("\n").entries()) lines.set(startLine + offset, line);
     }
     snippets.set(absolute(source.file), lines);
   }
@@ -142,11 +127,7 @@ const parameterStatuses = [
 ] as const;
 
 function touch(entry: MutableEntry | undefined, origin: Origin): void {
-  if (
-    entry &&
-    !entry.touching.includes(origin) &&
-    !entry.origins.includes(origin)
-  ) {
+  if (entry && !entry.touching.includes(origin) && !entry.origins.includes(origin)) {
     entry.touching.push(origin);
   }
 }

@@ -21,9 +21,7 @@ export interface SafetensorsFile {
 
 /** @throws UserError that names the file and the tensor when the file is missing, truncated or malformed. */
 export async function openSafetensors(file: string): Promise<SafetensorsFile> {
-  const handle = await open(file, "r").catch((error: NodeJS.ErrnoException) => {
-    throw unreadable(file, error);
-  });
+  const handle = await openForReading(file);
   try {
     const { tensors, metadata } = await readHeader(handle, file);
     return {
@@ -38,9 +36,7 @@ export async function openSafetensors(file: string): Promise<SafetensorsFile> {
             `It has ${list([...tensors.keys()])}. Record it again, or correct the name.`,
           );
         }
-        const bytes = await readRange(handle, ref.byteOffset, ref.byteLength).catch((error) => {
-          throw unreadable(file, error as NodeJS.ErrnoException);
-        });
+        const bytes = await readRange(handle, ref.byteOffset, ref.byteLength, file);
         if (bytes.byteLength < ref.byteLength) throw truncated(file, `tensor "${name}"`);
         return { dtype: ref.dtype, shape: ref.shape, bytes };
       },
@@ -52,16 +48,44 @@ export async function openSafetensors(file: string): Promise<SafetensorsFile> {
   }
 }
 
-/** Reads all tensors. @throws UserError as `openSafetensors` does. */
+/**
+ * Reads all tensors. Their bytes are views of a few large reads: a thousand small tensors cost what one large one costs.
+ * @throws UserError as `openSafetensors` does.
+ */
 export async function readSafetensors(file: string): Promise<Map<string, TensorValue>> {
-  const opened = await openSafetensors(file);
+  const handle = await openForReading(file);
   try {
+    const { tensors } = await readHeader(handle, file);
     const values = new Map<string, TensorValue>();
-    for (const name of opened.tensors.keys()) values.set(name, await opened.read(name));
+    for (const batch of batches([...tensors])) {
+      const start = batch[0]?.[1].byteOffset ?? 0;
+      const end = Math.max(...batch.map(([, ref]) => ref.byteOffset + ref.byteLength));
+      const bytes = await readRange(handle, start, end - start, file);
+      for (const [name, { dtype, shape, byteOffset, byteLength }] of batch) {
+        const from = byteOffset - start;
+        if (from + byteLength > bytes.byteLength) throw truncated(file, `tensor "${name}"`);
+        values.set(name, { dtype, shape, bytes: bytes.subarray(from, from + byteLength) });
+      }
+    }
     return values;
   } finally {
-    await opened.close();
+    await handle.close();
   }
+}
+
+/** Neighbours whose bytes are read at once: as many as fit into one batch, a larger tensor by itself. */
+function batches(tensors: [string, TensorRef][]): [string, TensorRef][][] {
+  const found: [string, TensorRef][][] = [];
+  let start = -Infinity;
+  for (const entry of tensors.sort(([, a], [, b]) => a.byteOffset - b.byteOffset)) {
+    const { byteOffset, byteLength } = entry[1];
+    if (byteOffset + byteLength - start > bytesAtOnce) {
+      found.push([]);
+      start = byteOffset;
+    }
+    found.at(-1)?.push(entry);
+  }
+  return found;
 }
 
 export type NamedTensors = ReadonlyMap<string, TensorValue> | Readonly<Record<string, TensorValue>>;
@@ -110,8 +134,15 @@ export async function writeWhole(file: string, parts: readonly Uint8Array[]): Pr
   const handle = await open(beside, "w");
   try {
     try {
+      let gathered: Uint8Array[] = [];
+      let size = 0;
       for (const part of parts) {
-        if (part.byteLength > 0) await handle.writeFile(part);
+        gathered.push(part);
+        size += part.byteLength;
+        if (size < bytesAtOnce && part !== parts.at(-1)) continue;
+        await handle.writeFile(gathered.length === 1 ? part : Buffer.concat(gathered));
+        gathered = [];
+        size = 0;
       }
     } finally {
       await handle.close();
@@ -142,6 +173,8 @@ const dtypesByStoredName = new Map(
   Object.entries(storedNames).map(([dtype, stored]) => [stored, dtype as DType]),
 );
 
+const bytesAtOnce = 16 * 2 ** 20;
+
 /** The reference implementation refuses longer headers too. */
 const longestHeader = 100_000_000;
 
@@ -150,9 +183,7 @@ async function readHeader(
   file: string,
 ): Promise<Pick<SafetensorsFile, "tensors" | "metadata">> {
   const { size } = await handle.stat();
-  const first = await readRange(handle, 0, 8).catch((error) => {
-    throw unreadable(file, error as NodeJS.ErrnoException);
-  });
+  const first = await readRange(handle, 0, 8, file);
   if (first.byteLength < 8) throw truncated(file, "its header's length");
   const claimed = new DataView(first.buffer, first.byteOffset, 8).getBigUint64(0, true);
   if (claimed > BigInt(size - 8)) {
@@ -162,7 +193,7 @@ async function readHeader(
     );
   }
   if (claimed > longestHeader) throw malformed(file, `its header claims ${claimed} bytes`);
-  const text = await readRange(handle, 8, Number(claimed));
+  const text = await readRange(handle, 8, Number(claimed), file);
   let header: unknown;
   try {
     header = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(text));
@@ -233,18 +264,29 @@ function refuseOverlaps(tensors: ReadonlyMap<string, TensorRef>, file: string): 
   }
 }
 
+async function openForReading(file: string): Promise<FileHandle> {
+  return open(file, "r").catch((error: NodeJS.ErrnoException) => {
+    throw unreadable(file, error);
+  });
+}
+
 /** Fewer bytes come back when the file ends before. */
-async function readRange(handle: FileHandle, offset: number, length: number): Promise<Uint8Array> {
+async function readRange(
+  handle: FileHandle,
+  offset: number,
+  length: number,
+  file: string,
+): Promise<Uint8Array> {
   const bytes = new Uint8Array(length);
   let done = 0;
   while (done < length) {
     // One read call takes at most 2 GiB.
-    const { bytesRead } = await handle.read(
-      bytes,
-      done,
-      Math.min(length - done, 2 ** 30),
-      offset + done,
-    );
+    const size = Math.min(length - done, 2 ** 30);
+    const { bytesRead } = await handle
+      .read(bytes, done, size, offset + done)
+      .catch((error: NodeJS.ErrnoException) => {
+        throw unreadable(file, error);
+      });
     if (bytesRead === 0) return bytes.subarray(0, done);
     done += bytesRead;
   }

@@ -2,10 +2,7 @@ import { randomBytes } from "node:crypto";
 import * as vscode from "vscode";
 import type { PanelAddress } from "../../engine/protocol/requests.js";
 import { layerDiffHtml } from "../../webview/layerDiff/html.js";
-import {
-  decodePanelMessage,
-  type HostMessage,
-} from "../../webview/protocol/messages.js";
+import { decodePanelMessage, type HostMessage } from "../../webview/protocol/messages.js";
 import { openSite } from "../language/openSite.js";
 import type { ParityState, ParityStore } from "../parityState.js";
 
@@ -26,9 +23,7 @@ export class LayerDiffPanel implements vscode.Disposable {
   ) {
     this.disposables = [
       store.onDidChange((state) => this.sync(state)),
-      vscode.window.onDidChangeActiveColorTheme(() =>
-        this.post({ type: "theme" }),
-      ),
+      vscode.window.onDidChangeActiveColorTheme(() => this.post({ type: "theme" })),
       vscode.window.registerWebviewPanelSerializer(viewType, {
         deserializeWebviewPanel: async (panel) => this.adopt(panel),
       }),
@@ -86,12 +81,8 @@ export class LayerDiffPanel implements vscode.Disposable {
     webview.html = layerDiffHtml({
       cspSource: webview.cspSource,
       nonce: randomBytes(18).toString("base64url"),
-      scriptUri: webview
-        .asWebviewUri(vscode.Uri.joinPath(folder, "layerDiff.js"))
-        .toString(),
-      styleUri: webview
-        .asWebviewUri(vscode.Uri.joinPath(folder, "layerDiff.css"))
-        .toString(),
+      scriptUri: webview.asWebviewUri(vscode.Uri.joinPath(folder, "layerDiff.js")).toString(),
+      styleUri: webview.asWebviewUri(vscode.Uri.joinPath(folder, "layerDiff.css")).toString(),
     });
   }
 

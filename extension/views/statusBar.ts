@@ -61,10 +61,7 @@ function wordsOf(state: ParityState): {
       tooltip: vscode.l10n.t("No run yet"),
     };
   }
-  const stale =
-    state.staleFiles.length > 0
-      ? ` ${vscode.l10n.t("(files changed since)")}`
-      : "";
+  const stale = state.staleFiles.length > 0 ? ` ${vscode.l10n.t("(files changed since)")}` : "";
   return {
     text: `${glyphs[report.verdict] ?? "?"} Parity: ${report.verdict}${stale}`,
     spoken: `${report.verdict}${stale}, ${report.summary}`,

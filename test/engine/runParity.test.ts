@@ -26,8 +26,8 @@ function model(change: Partial<Changes> = {}): StoryModel {
       { op: "MatMul", inputs: ["x", "layer.w1"], output: "forward.h", line: 10 },
       { op: c.activation, inputs: ["forward.h"], output: c.aName, line: 11 },
       { op: "Mul", inputs: [c.aName, "scale"], output: c.sName, line: 12 },
-      { op: "MatMul", inputs: [c.sName, c.w2Name], output: "t0", line: 13 },
-      { op: "Add", inputs: ["t0", "layer.b"], output: "forward.y", line: 14 },
+      { op: "MatMul", inputs: [c.sName, c.w2Name], output: `${c.file}:t0`, line: 13 },
+      { op: "Add", inputs: [`${c.file}:t0`, "layer.b"], output: "forward.y", line: 14 },
       { op: "Add", inputs: ["x", "forward.y"], output: "forward.out", line: 15 },
     ],
     outputs: ["forward.out"],
@@ -277,7 +277,7 @@ describe("parameters first", () => {
       storyModel({
         ...base,
         nodes: base.nodes.flatMap((node) =>
-          node.output === "t0"
+          node.output === "port.py:t0"
             ? [
                 {
                   op: "Transpose",

@@ -34,15 +34,7 @@ export function makeReport(base: string): Report {
   const layers = [0, 1, 2];
   const rows: Row[] = layers.flatMap((layer, index) => [
     row(`u${layer}`, index * 2, layer, "forward.u", "match", 6, 3e-8),
-    row(
-      `out${layer}`,
-      index * 2 + 1,
-      layer,
-      "forward.return",
-      "origin",
-      7,
-      0.9 + layer / 100,
-    ),
+    row(`out${layer}`, index * 2 + 1, layer, "forward.return", "origin", 7, 0.9 + layer / 100),
   ]);
   const origin: Origin = {
     id: "o1",
@@ -85,8 +77,7 @@ export function makeReport(base: string): Report {
     schemaVersion: 1,
     tool: { name: "hstu-parity", version: "0.1.0" },
     verdict: "fail",
-    summary:
-      "tripy differs from torch: the parameter declared at port.py:3 is not the reference's",
+    summary: "tripy differs from torch: the parameter declared at port.py:3 is not the reference's",
     run: {
       id: "run-1",
       startedAt: "2026-11-23T00:00:00.000Z",

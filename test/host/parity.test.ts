@@ -36,13 +36,7 @@ suite("HSTU Parity in VS Code", () => {
 
   test("the commands are in the palette under one category", async () => {
     const known = await vscode.commands.getCommands(true);
-    for (const id of [
-      "run",
-      "runAgain",
-      "cancelRun",
-      "showLayerDiff",
-      "showLog",
-    ]) {
+    for (const id of ["run", "runAgain", "cancelRun", "showLayerDiff", "showLog"]) {
       assert.ok(known.includes(`hstuParity.${id}`), id);
     }
   });
@@ -58,20 +52,13 @@ suite("HSTU Parity in VS Code", () => {
     );
     assert.equal(diagnostic.code, origin.kind);
     assert.match(diagnostic.message, /introduced/);
-    assert.match(
-      diagnostic.message,
-      new RegExp(`${origin.instances.length} instances`),
-    );
+    assert.match(diagnostic.message, new RegExp(`${origin.instances.length} instances`));
     const related = (diagnostic.relatedInformation ?? []).map(
-      ({ location }) =>
-        `${location.uri.fsPath}:${location.range.start.line + 1}`,
+      ({ location }) => `${location.uri.fsPath}:${location.range.start.line + 1}`,
     );
     assert.ok(origin.referenceSite, "the origin names the reference's line");
     const reference = `${placeOf(report, origin.referenceSite).fsPath}:${origin.referenceSite.line}`;
-    assert.ok(
-      related.includes(reference),
-      `${reference} is among ${related.join(", ")}`,
-    );
+    assert.ok(related.includes(reference), `${reference} is among ${related.join(", ")}`);
     assert.ok(origin.usedAt, "a parameter origin names the line that uses it");
     const used = `${placeOf(report, origin.usedAt).fsPath}:${origin.usedAt.line}`;
     assert.ok(related.includes(used), `${used} is among ${related.join(", ")}`);
@@ -80,12 +67,8 @@ suite("HSTU Parity in VS Code", () => {
   test("the reference's line says that the candidate differs there", async () => {
     const site = origin.referenceSite;
     assert.ok(site);
-    const diagnostic = await eventually(
-      "the note on the reference's line",
-      () =>
-        ownDiagnostics(placeOf(report, site)).find(
-          (item) => item.range.start.line === site.line - 1,
-        ),
+    const diagnostic = await eventually("the note on the reference's line", () =>
+      ownDiagnostics(placeOf(report, site)).find((item) => item.range.start.line === site.line - 1),
     );
     assert.equal(diagnostic.severity, vscode.DiagnosticSeverity.Information);
     assert.match(diagnostic.message, /differs from this line/);
@@ -97,14 +80,11 @@ suite("HSTU Parity in VS Code", () => {
     const uri = placeOf(report, site);
     await vscode.workspace.openTextDocument(uri);
     const text = await eventually("the hover", async () =>
-      (await hoverTexts(uri, site.line)).find((value) =>
-        value.includes("relL2"),
-      ),
+      (await hoverTexts(uri, site.line)).find((value) => value.includes("relL2")),
     );
     assert.match(text, /◆ origin/);
     assert.match(text, /\| instance \|/);
-    for (const { instance } of origin.instances)
-      assert.ok(text.includes(instance), instance);
+    for (const { instance } of origin.instances) assert.ok(text.includes(instance), instance);
     assert.match(text, /command:hstuParity\.goToSite\?/);
     assert.match(text, /command:hstuParity\.openPanelAt\?/);
   });
@@ -119,8 +99,7 @@ suite("HSTU Parity in VS Code", () => {
       await hoverTexts(uri, site.line);
       times.push(performance.now() - started);
     }
-    const p95 =
-      times.sort((a, b) => a - b)[Math.floor(times.length * 0.95)] ?? Infinity;
+    const p95 = times.sort((a, b) => a - b)[Math.floor(times.length * 0.95)] ?? Infinity;
     console.log(`hover p95: ${p95.toFixed(1)} ms`);
     // Twenty times the budget: this is a check against searching the report on each hover, not a benchmark.
     assert.ok(p95 < 1000, `${p95} ms`);
@@ -131,12 +110,8 @@ suite("HSTU Parity in VS Code", () => {
     const document = await vscode.workspace.openTextDocument(uri);
     const editor = await vscode.window.showTextDocument(document);
     const errors = (): vscode.Diagnostic[] =>
-      ownDiagnostics(uri).filter(
-        (item) => item.severity === vscode.DiagnosticSeverity.Error,
-      );
-    await eventually("the finding", () =>
-      errors().length > 0 ? true : undefined,
-    );
+      ownDiagnostics(uri).filter((item) => item.severity === vscode.DiagnosticSeverity.Error);
+    await eventually("the finding", () => (errors().length > 0 ? true : undefined));
     const before = errors().length;
 
     const start = new vscode.Position(0, 0);
@@ -147,9 +122,7 @@ suite("HSTU Parity in VS Code", () => {
 
     const end = document.lineAt(origin.site.line).range.end;
     await editor.edit((edit) => edit.insert(end, "  # changed"));
-    await eventually("the finding to go", () =>
-      errors().length < before ? true : undefined,
-    );
+    await eventually("the finding to go", () => (errors().length < before ? true : undefined));
 
     await vscode.commands.executeCommand("workbench.action.files.revert");
     await eventually("the finding to come back", () =>
@@ -166,9 +139,7 @@ suite("HSTU Parity in VS Code", () => {
     const at = document.positionAt(key + 1);
     await editor.edit((edit) => edit.insert(at, "x"));
     const diagnostic = await eventually("the problem", () =>
-      ownDiagnostics(document.uri).find(
-        (item) => item.range.start.line === at.line,
-      ),
+      ownDiagnostics(document.uri).find((item) => item.range.start.line === at.line),
     );
     assert.match(diagnostic.message, /xreference/);
     await vscode.commands.executeCommand("workbench.action.files.revert");
@@ -196,9 +167,7 @@ suite("HSTU Parity in VS Code", () => {
   test("a newer run of the same file cancels the older one", async () => {
     const first = runParity(silentBug);
     const second = runParity(silentBug);
-    const outcomes = (await Promise.all([first, second])).map(
-      (result) => result.outcome,
-    );
+    const outcomes = (await Promise.all([first, second])).map((result) => result.outcome);
     assert.deepEqual(outcomes, ["cancelled", "report"]);
   });
 
@@ -207,11 +176,7 @@ suite("HSTU Parity in VS Code", () => {
     const pid = await eventually("the runner", () => processesBelow(runner)[0]);
     process.kill(pid, "SIGKILL");
     const result: RunResult = await running;
-    assert.equal(
-      result.outcome,
-      "failed",
-      JSON.stringify(result).slice(0, 300),
-    );
+    assert.equal(result.outcome, "failed", JSON.stringify(result).slice(0, 300));
     assert.ok(result.outcome === "failed" && result.message && result.nextStep);
     assert.equal((await reportOf(silentBug)).verdict, "fail");
   });
@@ -225,9 +190,8 @@ suite("HSTU Parity in VS Code", () => {
     assert.equal((await running).outcome, "failed");
     assert.equal((await reportOf(silentBug)).verdict, "fail");
     const uri = placeOf(report, origin.site);
-    await eventually(
-      "the diagnostics of the engine that was started again",
-      () => (ownDiagnostics(uri).length > 0 ? true : undefined),
+    await eventually("the diagnostics of the engine that was started again", () =>
+      ownDiagnostics(uri).length > 0 ? true : undefined,
     );
   });
 
@@ -253,9 +217,7 @@ suite("HSTU Parity in VS Code", () => {
       line: site.line,
     });
     const editor = await eventually("the reference in an editor", () =>
-      vscode.window.visibleTextEditors.find(
-        (item) => item.document.uri.fsPath === uri.fsPath,
-      ),
+      vscode.window.visibleTextEditors.find((item) => item.document.uri.fsPath === uri.fsPath),
     );
     assert.equal(editor.selection.active.line, site.line - 1);
   });

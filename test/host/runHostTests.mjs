@@ -9,13 +9,9 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import { downloadAndUnzipVSCode, runTests } from "@vscode/test-electron";
 import { build } from "esbuild";
 
-const root = path.resolve(
-  path.dirname(fileURLToPath(import.meta.url)),
-  "../..",
-);
+const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
 const out = path.join(root, "dist/test");
-const folder =
-  process.env.HSTU_PARITY_TEST_FOLDER ?? path.join(root, "samples/hstu");
+const folder = process.env.HSTU_PARITY_TEST_FOLDER ?? path.join(root, "samples/hstu");
 const insisted = process.env.HSTU_PARITY_HOST;
 
 await bundleTests();
@@ -74,9 +70,7 @@ async function chooseHost() {
     };
   // Desktop VS Code needs a display; on Linux servers there is none.
   const display =
-    process.platform !== "linux" ||
-    process.env.DISPLAY ||
-    process.env.WAYLAND_DISPLAY;
+    process.platform !== "linux" || process.env.DISPLAY || process.env.WAYLAND_DISPLAY;
   if (insisted === "desktop" || (insisted !== "web" && display)) {
     try {
       const executable = await downloadAndUnzipVSCode({
@@ -90,9 +84,7 @@ async function chooseHost() {
   }
   const web = insisted === "desktop" ? undefined : await webHost();
   if (web) return web;
-  console.error(
-    "install VS Code's web server with test/support/codeWeb/install.sh",
-  );
+  console.error("install VS Code's web server with test/support/codeWeb/install.sh");
   process.exit(1);
 }
 

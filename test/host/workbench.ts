@@ -27,8 +27,7 @@ export async function runParity(name: string): Promise<RunResult> {
 
 export async function reportOf(name: string): Promise<Report> {
   const result = await runParity(name);
-  if (result.outcome !== "report")
-    throw new Error(`no report: ${JSON.stringify(result)}`);
+  if (result.outcome !== "report") throw new Error(`no report: ${JSON.stringify(result)}`);
   return result.report;
 }
 
@@ -37,9 +36,7 @@ export function placeOf(report: Report, site: Site): vscode.Uri {
 }
 
 export function ownDiagnostics(uri: vscode.Uri): vscode.Diagnostic[] {
-  return vscode.languages
-    .getDiagnostics(uri)
-    .filter((item) => item.source === "HSTU Parity");
+  return vscode.languages.getDiagnostics(uri).filter((item) => item.source === "HSTU Parity");
 }
 
 /** Waits until `probe` gives something; the error says what was waited for. */
@@ -52,26 +49,19 @@ export async function eventually<T>(
   for (;;) {
     const found = await probe();
     if (found !== undefined) return found;
-    if (Date.now() > end)
-      throw new Error(`waited ${limitMs} ms in vain for ${what}`);
+    if (Date.now() > end) throw new Error(`waited ${limitMs} ms in vain for ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
 
-export async function hoverTexts(
-  uri: vscode.Uri,
-  line: number,
-  character = 8,
-): Promise<string[]> {
+export async function hoverTexts(uri: vscode.Uri, line: number, character = 8): Promise<string[]> {
   const hovers = await vscode.commands.executeCommand<vscode.Hover[]>(
     "vscode.executeHoverProvider",
     uri,
     new vscode.Position(line - 1, character),
   );
   return hovers.flatMap(({ contents }) =>
-    contents.map((content) =>
-      typeof content === "string" ? content : content.value,
-    ),
+    contents.map((content) => (typeof content === "string" ? content : content.value)),
   );
 }
 

@@ -1,4 +1,12 @@
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import {
+  afterAll,
+  afterEach,
+  beforeAll,
+  describe,
+  expect,
+  test,
+  vi,
+} from "vitest";
 import type { Report } from "../../engine/protocol/report.js";
 import {
   exampleReport,
@@ -11,12 +19,15 @@ import {
   type PanelServer,
 } from "./panelPage.js";
 
+// A browser on a machine that does other things as well.
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
+
 let server: PanelServer;
 const opened: PanelPage[] = [];
 
 beforeAll(async () => {
   server = await startPanelServer();
-}, 60_000);
+});
 
 afterAll(async () => {
   await server.close();
@@ -135,7 +146,7 @@ describe("a failed comparison", () => {
     const relL2 = page.locator('[data-metric="relL2"]');
     expect(await relL2.locator("dd").innerText()).toBe("0.633");
     expect(await relL2.locator("dd").getAttribute("title")).toMatch(
-      /^0\.633\d{6,}/,
+      /^0\.6326\d{8,}/,
     );
     expect(await relL2.locator("dt").getAttribute("title")).toContain("‖d‖₂");
     expect(
@@ -398,7 +409,7 @@ describe("keyboard", () => {
     ]);
     expect(await panel.sent()).toContainEqual({
       type: "selectionChanged",
-      address: { candidate: "tripy", row: "r39" },
+      address: { candidate: "tripy", row: "r40" },
     });
     expect(await panel.page.locator(".spoken").innerText()).toContain(
       "origin 2 of 2",
@@ -465,13 +476,13 @@ describe("size and trouble", () => {
   test("2,000 rows open in under a second", async () => {
     const report = exampleReportOfRows(2000);
     const panel = await open();
-    const started = Date.now();
-    await panel.send({ type: "showReport", report });
-    await panel.page.locator(".tree-line.active").waitFor();
-    const milliseconds = Date.now() - started;
-    console.log(
-      `panel: ${report.pairs[0]?.rows.length} rows opened in ${milliseconds} ms`,
+    const milliseconds = Math.round(
+      await panel.send({ type: "showReport", report }),
     );
+    console.log(
+      `panel: ${report.pairs[0]?.rows.length} rows drawn in ${milliseconds} ms`,
+    );
+    expect(await activeLine(panel)).toContain("◆ forward.o");
     // The promise is one second; three leave room for a machine that does other things as well.
     expect(milliseconds).toBeLessThan(3000);
     expect(await panel.page.locator(".tree-line").count()).toBeLessThan(100);
@@ -480,13 +491,16 @@ describe("size and trouble", () => {
   test("20,000 rows scroll, and only the lines in view are in the document", async () => {
     const report = exampleReportOfRows(20_000);
     const panel = await open();
-    const started = Date.now();
-    await panel.send({ type: "showReport", report });
+    const milliseconds = Math.round(
+      await panel.send({ type: "showReport", report }),
+    );
     console.log(
-      `panel: ${report.pairs[0]?.rows.length} rows opened in ${Date.now() - started} ms`,
+      `panel: ${report.pairs[0]?.rows.length} rows drawn in ${milliseconds} ms`,
     );
     await panel.page.getByRole("tree").press("End");
-    await panel.page.locator(".tree-line", { hasText: "current" }).waitFor();
+    await panel.page
+      .locator(".tree-line.row", { hasText: "current" })
+      .waitFor();
     expect(await panel.page.locator(".tree-line").count()).toBeLessThan(100);
   });
 

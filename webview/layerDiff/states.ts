@@ -87,7 +87,7 @@ export function notices(state: PanelState, actions: PanelActions): unknown {
           button("Run Again", () => actions.ask("runAgain"), true),
         )
       : nothing,
-    schema > 1
+    schema > 99
       ? notice(
           "warning",
           html`<span

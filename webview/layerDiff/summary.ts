@@ -1,4 +1,5 @@
 import { html, nothing, type TemplateResult } from "lit";
+import { join } from "lit/directives/join.js";
 import type { Implementation, Pair } from "../../engine/protocol/report.js";
 import { fromWire } from "../../engine/protocol/wire.js";
 import {
@@ -50,7 +51,7 @@ export function summary(
           >
         </div>
       </div>
-      <p class="facts">${facts(shown, now)}</p>
+      <p class="facts">${join(facts(shown, now), " · ")}</p>
       ${statements(shown)}
     </header>
   `;
@@ -152,9 +153,7 @@ function fact(
   text: string | undefined,
   title: string,
 ): TemplateResult | undefined {
-  return text
-    ? html`<span class="fact" title=${title}>${text}</span>`
-    : undefined;
+  return text ? html`<span title=${title}>${text}</span>` : undefined;
 }
 
 /** One sentence each: how close the output is, the user's own check, the proof, the parameters, what was not compared. */

@@ -30,8 +30,8 @@ def install_fast_stack_info(nvtripy: Any, annotate: Callable[[Any, Optional[Fram
 def _make(nvtripy: Any, stack_info_module: Any, annotate: Callable[[Any, Optional[FrameType]], None]) -> Any:
     stack_info_type, source_type = stack_info_module.StackInfo, stack_info_module.SourceInfo
     registry = nvtripy.utils.function_registry.__name__
-    ranges_of: Dict[CodeType, Ranges] = {}
-    own_code: Dict[CodeType, bool] = {}
+    # By identity, which is safe while the code is kept: hashing a code object goes through all that is in it.
+    known: Dict[int, Tuple[CodeType, Optional[Ranges]]] = {}
 
     def get_stack_info(include_code_index: Optional[int] = None) -> Any:
         stack = stack_info_type([], include_code_index)
@@ -40,15 +40,14 @@ def _make(nvtripy: Any, stack_info_module: Any, annotate: Callable[[Any, Optiona
         depth = 0
         while frame is not None and depth < _MAX_STACK_DEPTH:
             code = frame.f_code
-            own = own_code.get(code)
-            if own is None:
-                own = own_code[code] = is_own_file(code.co_filename)
-            if own:
+            entry = known.get(id(code))
+            if entry is None:
+                own = is_own_file(code.co_filename)
+                entry = known[id(code)] = (code, None if own else _column_ranges(code))
+            ranges = entry[1]
+            if ranges is None:
                 frame = frame.f_back
                 continue
-            ranges = ranges_of.get(code)
-            if ranges is None:
-                ranges = ranges_of[code] = _column_ranges(code)
             line = frame.f_lineno
             module = frame.f_globals.get("__name__")
             name = code.co_name

@@ -33,8 +33,9 @@ def _library_folders() -> List[str]:
 
 _libraries = _library_folders()
 _is_user_file: Dict[str, bool] = {}
-_positions: Dict[CodeType, List[Tuple[Optional[int], ...]]] = {}
-_locations: Dict[Tuple[CodeType, int], Tuple[int, Optional[int], Optional[int]]] = {}
+# By the identity of the code object, which is safe while it is kept: hashing one goes through all that is in it.
+_positions: Dict[int, List[Tuple[Optional[int], ...]]] = {}
+_frames: Dict[int, Tuple[CodeType, Dict[int, SourceFrame]]] = {}
 
 
 def treat_as_library(folder: str) -> None:
@@ -68,8 +69,10 @@ def _classify(file: str) -> bool:
 def user_frames(frame: Optional[FrameType]) -> Tuple[SourceFrame, ...]:
     """The user's frames from `frame` outwards, innermost first."""
     found: List[SourceFrame] = []
+    known = _is_user_file
     while frame is not None and len(found) < _MAX_FRAMES:
-        if is_user_file(frame.f_code.co_filename):
+        file = frame.f_code.co_filename
+        if known.get(file) or (file not in known and is_user_file(file)):
             found.append(source_frame(frame))
         frame = frame.f_back
     return tuple(found)
@@ -85,19 +88,22 @@ def first_user_frame(frame: Optional[FrameType]) -> Optional[SourceFrame]:
 
 def source_frame(frame: FrameType) -> SourceFrame:
     code = frame.f_code
-    key = (code, frame.f_lasti)
-    location = _locations.get(key)
-    if location is None:
-        location = _locations[key] = _locate(code, frame.f_lasti, frame.f_lineno or code.co_firstlineno)
-    return SourceFrame(code.co_filename, location[0], location[1], location[2], code.co_name)
+    known = _frames.get(id(code))
+    if known is None:
+        known = _frames[id(code)] = (code, {})
+    place = known[1].get(frame.f_lasti)
+    if place is None:
+        line, column, end_column = _locate(code, frame.f_lasti, frame.f_lineno or code.co_firstlineno)
+        place = known[1][frame.f_lasti] = SourceFrame(code.co_filename, line, column, end_column, code.co_name)
+    return place
 
 
 def _locate(code: CodeType, instruction: int, line: int) -> Tuple[int, Optional[int], Optional[int]]:
     if sys.version_info < (3, 11):
         return line, None, None
-    positions = _positions.get(code)
+    positions = _positions.get(id(code))
     if positions is None:
-        positions = _positions[code] = list(code.co_positions())
+        positions = _positions[id(code)] = list(code.co_positions())
     index = instruction // 2
     if not 0 <= index < len(positions):
         return line, None, None

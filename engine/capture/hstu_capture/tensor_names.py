@@ -10,7 +10,7 @@ returns is called "return".
 import inspect
 import sys
 from types import CodeType, FrameType
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
 from .source_frames import is_user_file
 
@@ -70,6 +70,7 @@ class NameTracker:
         self._calls: Dict[Tuple[str, str], int] = {}
         self._suspended: Dict[int, "_Scope"] = {}
         self._previous: Any = None
+        self._libraries: Set[str] = set()
 
     def start(self) -> None:
         self._previous = sys.gettrace()
@@ -81,7 +82,13 @@ class NameTracker:
 
     def _on_call(self, frame: FrameType, event: str, argument: Any) -> Optional[Callable[..., Any]]:
         code = frame.f_code
-        if event != "call" or not is_user_file(code.co_filename) or code.co_name in _UNNAMED_FUNCTIONS:
+        # Python calls this for every function of every library: what comes first here decides the cost of it all.
+        if code.co_filename in self._libraries:
+            return None
+        if not is_user_file(code.co_filename):
+            self._libraries.add(code.co_filename)
+            return None
+        if event != "call" or code.co_name in _UNNAMED_FUNCTIONS:
             return None
         resumable = bool(code.co_flags & _RESUMABLE)
         scope = self._suspended.get(id(frame)) if resumable else None

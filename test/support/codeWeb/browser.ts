@@ -2,9 +2,7 @@ import { chromium, type Browser } from "playwright-core";
 import type { CodeWeb } from "./installation.js";
 
 /** A headless browser that can reach nothing but this machine. */
-export function openBrowser({
-  chromium: executablePath,
-}: CodeWeb): Promise<Browser> {
+export function openBrowser({ chromium: executablePath }: CodeWeb): Promise<Browser> {
   return chromium.launch({
     executablePath,
     args: [
@@ -32,11 +30,7 @@ export function workbenchUrl(
 ): string {
   const query = new URLSearchParams();
   if (folder === undefined) query.set("ew", "true");
-  else
-    query.set(
-      folder.endsWith(".code-workspace") ? "workspace" : "folder",
-      folder,
-    );
+  else query.set(folder.endsWith(".code-workspace") ? "workspace" : "folder", folder);
   if (payload.length > 0) query.set("payload", JSON.stringify(payload));
   return `http://localhost:${port}/?${query.toString()}`;
 }

@@ -23,9 +23,7 @@ async function main(): Promise<number> {
   }
   const tests = launch.values.get("extensionTestsPath");
   if (tests === undefined || launch.extensions.length === 0) {
-    throw new Error(
-      "--extensionDevelopmentPath and --extensionTestsPath are needed",
-    );
+    throw new Error("--extensionDevelopmentPath and --extensionTestsPath are needed");
   }
   const profile = makeProfile(settingsOf(launch.values.get("user-data-dir")));
   const runner = path.join(profile.dir, "runner.cjs");
@@ -46,22 +44,13 @@ async function main(): Promise<number> {
     server = await startServer(codeWeb, profile, { smokeDriver: true });
     browser = await openBrowser(codeWeb);
     const { port } = server;
-    const remote = (file: string): string =>
-      `vscode-remote://localhost:${port}${toPath(file)}`;
+    const remote = (file: string): string => `vscode-remote://localhost:${port}${toPath(file)}`;
     const folder = launch.values.get("folder-uri") ?? launch.positional[0];
-    const url = workbenchUrl(
-      port,
-      folder === undefined ? undefined : toPath(folder),
-      [
-        ...launch.extensions.map(
-          (folder) => ["extensionDevelopmentPath", remote(folder)] as const,
-        ),
-        ["extensionTestsPath", remote(runner)],
-        ...(launch.flags.has("disable-extensions")
-          ? ([["disableExtensions", "true"]] as const)
-          : []),
-      ],
-    );
+    const url = workbenchUrl(port, folder === undefined ? undefined : toPath(folder), [
+      ...launch.extensions.map((folder) => ["extensionDevelopmentPath", remote(folder)] as const),
+      ["extensionTestsPath", remote(runner)],
+      ...(launch.flags.has("disable-extensions") ? ([["disableExtensions", "true"]] as const) : []),
+    ]);
     const code = await runWorkbench(browser, url);
     return verdict(code, resultFile, server);
   } catch (error) {
@@ -83,26 +72,18 @@ async function runWorkbench(browser: Browser, url: string): Promise<number> {
   });
   let timer: NodeJS.Timeout | undefined;
   const ended = new Promise<number>((resolve, reject) => {
-    timer = setTimeout(
-      () => reject(new Error(`there is no result after ${limitMs} ms`)),
-      limitMs,
-    );
+    timer = setTimeout(() => reject(new Error(`there is no result after ${limitMs} ms`)), limitMs);
     page.on("crash", () => reject(new Error("the workbench page crashed")));
-    browser.on("disconnected", () =>
-      reject(new Error("the browser went away")),
-    );
+    browser.on("disconnected", () => reject(new Error("the browser went away")));
     page.exposeFunction("codeAutomationExit", resolve).catch(reject);
   });
   // It may reject while the page is still loading: that is not unhandled, it is awaited below.
   ended.catch(() => undefined);
-  await page.exposeFunction(
-    "codeAutomationLog",
-    (type: string, args: unknown[]) => {
-      const line = format(...args);
-      if (!verbose && isNoise(line)) return;
-      (type === "error" ? process.stderr : process.stdout).write(`${line}\n`);
-    },
-  );
+  await page.exposeFunction("codeAutomationLog", (type: string, args: unknown[]) => {
+    const line = format(...args);
+    if (!verbose && isNoise(line)) return;
+    (type === "error" ? process.stderr : process.stdout).write(`${line}\n`);
+  });
   try {
     await page.goto(url);
     return await ended;
@@ -112,18 +93,10 @@ async function runWorkbench(browser: Browser, url: string): Promise<number> {
 }
 
 /** When the extension host dies, the workbench still says 0: only the result file proves that the run came to its end. */
-function verdict(
-  code: number,
-  resultFile: string,
-  server: CodeWebServer,
-): number {
+function verdict(code: number, resultFile: string, server: CodeWebServer): number {
   if (!existsSync(resultFile)) {
-    const last = /Extension Host Process exited with code: [^\n]*/.exec(
-      server.log(),
-    )?.[0];
-    console.error(
-      `the extension host ended before the tests did${last ? ` (${last})` : ""}`,
-    );
+    const last = /Extension Host Process exited with code: [^\n]*/.exec(server.log())?.[0];
+    console.error(`the extension host ended before the tests did${last ? ` (${last})` : ""}`);
     return 1;
   }
   const result = JSON.parse(readFileSync(resultFile, "utf8")) as {

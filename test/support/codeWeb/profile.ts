@@ -25,9 +25,7 @@ const quietSettings = {
   "git.enabled": false,
 };
 
-export function makeProfile(
-  settings: Readonly<Record<string, unknown>> = {},
-): Profile {
+export function makeProfile(settings: Readonly<Record<string, unknown>> = {}): Profile {
   const dir = mkdtempSync(path.join(os.tmpdir(), "code-web-"));
   const userData = path.join(dir, "u");
   const extensionsDir = path.join(dir, "e");

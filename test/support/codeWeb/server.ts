@@ -51,11 +51,7 @@ export async function startServer(
   };
   const stop = (): Promise<void> =>
     new Promise((resolve) => {
-      if (
-        child.exitCode !== null ||
-        child.signalCode !== null ||
-        child.pid === undefined
-      ) {
+      if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) {
         return resolve();
       }
       child.once("exit", () => resolve());
@@ -65,10 +61,7 @@ export async function startServer(
   try {
     const port = await new Promise<number>((resolve, reject) => {
       const timer = setTimeout(
-        () =>
-          reject(
-            new Error(`the server did not start in ${startLimitMs} ms\n${log}`),
-          ),
+        () => reject(new Error(`the server did not start in ${startLimitMs} ms\n${log}`)),
         startLimitMs,
       );
       const read = (data: Buffer): void => {

@@ -36,19 +36,11 @@ export function collectRuns(
       axis.ragged ? Math.min(axis.size, lengths[sample] as number) : axis.size,
     );
     const dense = contiguousFrom(axes, sizes);
-    const walk = (
-      depth: number,
-      reference: number,
-      candidate: number,
-    ): void => {
+    const walk = (depth: number, reference: number, candidate: number): void => {
       if (depth === dense.axis) return add(reference, candidate, dense.length);
       const axis = axes[depth] as LoopAxis;
       for (let i = 0; i < (sizes[depth] as number); i++) {
-        walk(
-          depth + 1,
-          reference + i * axis.reference,
-          candidate + i * axis.candidate,
-        );
+        walk(depth + 1, reference + i * axis.reference, candidate + i * axis.candidate);
       }
     };
     walk(0, base.reference, base.candidate);

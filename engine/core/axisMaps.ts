@@ -30,8 +30,7 @@ export function axisMapsOf(
   if (name in elementwise) {
     const maps = inputs.map((shape) => shape && broadcastMap(shape, output));
     // With one tensor only, the other term is a number: it writes into the padding.
-    if (elementwise[name] === "allInputs" && inputs.length < 2)
-      return { maps, keepsZero: "never" };
+    if (elementwise[name] === "allInputs" && inputs.length < 2) return { maps, keepsZero: "never" };
     return {
       maps,
       keepsZero: elementwise[name] as AxisRule["keepsZero"],
@@ -78,9 +77,7 @@ export function axisMapsOf(
     const a = axisOf(attributes, ["dim0", "axis0"], first.length);
     const b = axisOf(attributes, ["dim1", "axis1"], first.length);
     if (a === undefined || b === undefined) return undefined;
-    const map = first.map((_, axis) =>
-      axis === a ? b : axis === b ? a : axis,
-    );
+    const map = first.map((_, axis) => (axis === a ? b : axis === b ? a : axis));
     return { maps: [map], keepsZero: "anyInput", keepsPad: true };
   }
   if (name === "t" && first.length === 2) {
@@ -101,9 +98,7 @@ export function axisMapsOf(
   if (name === "squeeze") {
     const dim = axisOf(attributes, ["dim"], first.length);
     if (dim === undefined || first.length === output.length) return undefined;
-    const map = first.map((_, axis) =>
-      axis === dim ? "gone" : axis > dim ? axis - 1 : axis,
-    );
+    const map = first.map((_, axis) => (axis === dim ? "gone" : axis > dim ? axis - 1 : axis));
     return { maps: [map], keepsZero: "anyInput", keepsPad: true };
   }
   if (parts.has(name)) {
@@ -128,40 +123,29 @@ export function axisMapsOf(
 }
 
 const copies = new Set(
-  "contiguous clone detach expand expand_as float double half to type".split(
-    " ",
-  ),
+  "contiguous clone detach expand expand_as float double half to type".split(" "),
 );
 
 /** Element by element, with how they treat zero: a product keeps one factor's zero, a sum needs all of them. */
-const elementwise: Readonly<Record<string, AxisRule["keepsZero"]>> =
-  Object.fromEntries([
-    ...[
-      ...copies,
-      ..."silu relu gelu tanh sin neg abs sqrt square dropout mul rmul imul multiply trunc floor ceil round".split(
-        " ",
-      ),
-    ].map((name) => [name, "anyInput"] as const),
-    ..."add radd iadd sub rsub isub subtract"
-      .split(" ")
-      .map((name) => [name, "allInputs"] as const),
-    ..."div rdiv truediv rtruediv itruediv divide true_divide floor_divide floordiv sigmoid exp log log1p cos clamp clamp_min clamp_max clip where masked_fill maximum minimum pow rsqrt reciprocal softplus eq ne lt le gt ge logical_not logical_and logical_or and or xor invert bitwise_and bitwise_or bitwise_not long int bool isnan"
-      .split(" ")
-      .map((name) => [name, "never"] as const),
-  ]);
+const elementwise: Readonly<Record<string, AxisRule["keepsZero"]>> = Object.fromEntries([
+  ...[
+    ...copies,
+    ..."silu relu gelu tanh sin neg abs sqrt square dropout mul rmul imul multiply trunc floor ceil round".split(
+      " ",
+    ),
+  ].map((name) => [name, "anyInput"] as const),
+  ..."add radd iadd sub rsub isub subtract".split(" ").map((name) => [name, "allInputs"] as const),
+  ..."div rdiv truediv rtruediv itruediv divide true_divide floor_divide floordiv sigmoid exp log log1p cos clamp clamp_min clamp_max clip where masked_fill maximum minimum pow rsqrt reciprocal softplus eq ne lt le gt ge logical_not logical_and logical_or and or xor invert bitwise_and bitwise_or bitwise_not long int bool isnan"
+    .split(" ")
+    .map((name) => [name, "never"] as const),
+]);
 
 /** Work within a row of the last axis. */
-const rowwise = new Set(
-  "layer_norm rms_norm softmax log_softmax normalize".split(" "),
-);
+const rowwise = new Set("layer_norm rms_norm softmax log_softmax normalize".split(" "));
 const products = new Set("mm matmul bmm rmatmul".split(" "));
-const views = new Set(
-  "view reshape flatten unflatten view_as reshape_as".split(" "),
-);
+const views = new Set("view reshape flatten unflatten view_as reshape_as".split(" "));
 const parts = new Set(
-  "split chunk split_with_sizes tensor_split getitem narrow slice unbind".split(
-    " ",
-  ),
+  "split chunk split_with_sizes tensor_split getitem narrow slice unbind".split(" "),
 );
 const reductions = new Set(
   "sum mean norm vector_norm amax amin max min var std prod any all".split(" "),
@@ -185,13 +169,7 @@ function broadcastMap(input: Shape, output: Shape): AxisMap {
 function lastReplaced(input: Shape, output?: Shape): AxisMap {
   const last = input.length - 1;
   return input.map((size, axis) =>
-    output
-      ? output[axis] === size
-        ? axis
-        : "changed"
-      : axis === last
-        ? "changed"
-        : axis,
+    output ? (output[axis] === size ? axis : "changed") : axis === last ? "changed" : axis,
   );
 }
 
@@ -202,12 +180,7 @@ function sizeMap(input: Shape, output: Shape): AxisMap {
 /** A view keeps its leading axes as long as their sizes agree; what follows was split or merged. */
 function leadingMap(input: Shape, output: Shape): AxisMap {
   let kept = 0;
-  while (
-    kept < input.length &&
-    kept < output.length &&
-    input[kept] === output[kept]
-  )
-    kept++;
+  while (kept < input.length && kept < output.length && input[kept] === output[kept]) kept++;
   // A size of −1 is not known, and two unknown sizes are not equal.
   const known = input.slice(0, kept).every((size) => size >= 0);
   return input.map((_, axis) => (known && axis < kept ? axis : "changed"));
@@ -236,21 +209,14 @@ function einsumMaps(
   if (typeof equation !== "string") return undefined;
   const [left, right] = equation.replace(/\s/g, "").split("->");
   const terms = left?.split(",");
-  if (
-    !terms ||
-    right === undefined ||
-    /[^A-Za-z]/.test(right) ||
-    right.length !== output.length
-  ) {
+  if (!terms || right === undefined || /[^A-Za-z]/.test(right) || right.length !== output.length) {
     return undefined;
   }
   const operands = inputs.slice(0, terms.length);
   const fits = terms.every((term, i) => operands[i]?.length === term.length);
   if (!fits) return undefined;
   return terms.map((term) =>
-    [...term].map((letter) =>
-      right.includes(letter) ? right.indexOf(letter) : "gone",
-    ),
+    [...term].map((letter) => (right.includes(letter) ? right.indexOf(letter) : "gone")),
   );
 }
 
@@ -263,8 +229,7 @@ function reductionMap(
   const dims = axesOf(typeof dim === "number" ? [dim] : dim, input.length);
   if (!dims) return undefined;
   const keepsRank = output.length === input.length;
-  if (!keepsRank && output.length !== input.length - dims.length)
-    return undefined;
+  if (!keepsRank && output.length !== input.length - dims.length) return undefined;
   return input.map((_, axis) =>
     dims.includes(axis)
       ? "gone"
@@ -279,9 +244,7 @@ function axisOf(
   names: readonly string[],
   rank: number,
 ): number | undefined {
-  const value = names
-    .map((name) => attributes[name])
-    .find((v) => v !== undefined);
+  const value = names.map((name) => attributes[name]).find((v) => v !== undefined);
   return axesOf([value], rank)?.[0];
 }
 
@@ -292,10 +255,7 @@ function axesOf(value: unknown, rank: number): number[] | undefined {
   );
   return axes.every(
     (axis): axis is number =>
-      typeof axis === "number" &&
-      Number.isInteger(axis) &&
-      axis >= 0 &&
-      axis < rank,
+      typeof axis === "number" && Number.isInteger(axis) && axis >= 0 && axis < rank,
   )
     ? axes
     : undefined;

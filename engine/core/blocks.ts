@@ -13,10 +13,7 @@ export interface Segment {
 }
 
 /** The flat reference offset of a position in a block. */
-export function referenceOffset(
-  segments: readonly Segment[],
-  position: number,
-): number {
+export function referenceOffset(segments: readonly Segment[], position: number): number {
   let low = 0;
   let high = segments.length - 1;
   while (low < high) {
@@ -97,10 +94,7 @@ export function visitPieces(
     while (done < run.length) {
       const left = run.length - done;
       const whole = direct !== undefined && left >= blockElements;
-      const length = Math.min(
-        left,
-        whole ? blockElements : blockElements - filled,
-      );
+      const length = Math.min(left, whole ? blockElements : blockElements - filled);
       const piece = {
         reference: run.reference + done,
         candidate: run.candidate + done,

@@ -25,18 +25,14 @@ export function relL2ByAxis(
   const { shape } = reference;
   const width = shape.at(-1) ?? 1;
   const last = shape.length - 1;
-  const axes = shape.map((size, axis) =>
-    newSums(roles[axis] ?? `axis ${axis}`, size),
-  );
-  const jagged =
-    layout?.kind === "jagged" && shape.length > 0 ? layout.offsets : undefined;
+  const axes = shape.map((size, axis) => newSums(roles[axis] ?? `axis ${axis}`, size));
+  const jagged = layout?.kind === "jagged" && shape.length > 0 ? layout.offsets : undefined;
   const samples = newSums("batch", jagged ? jagged.length - 1 : 0);
   const positions = newSums("sequence", jagged ? longest(jagged) : 0);
   const rowsPerIndex = shape.map((_, axis) =>
     shape.slice(axis + 1, last).reduce((product, size) => product * size, 1),
   );
-  const jaggedRow = (row: number): number =>
-    Math.floor(row / (rowsPerIndex[0] ?? 1));
+  const jaggedRow = (row: number): number => Math.floor(row / (rowsPerIndex[0] ?? 1));
 
   const chunk = 4096;
   const r = new Float64Array(chunk);
@@ -66,17 +62,13 @@ export function relL2ByAxis(
         feature?.add(column + i, d2, a * a);
       }
       for (let axis = jagged ? 1 : 0; axis < last; axis++) {
-        const index =
-          Math.floor(row / (rowsPerIndex[axis] as number)) %
-          (shape[axis] as number);
+        const index = Math.floor(row / (rowsPerIndex[axis] as number)) % (shape[axis] as number);
         axes[axis]?.add(index, dd, rr);
       }
-      if (jagged && last > 0)
-        addJagged(jagged, jaggedRow(row), samples, positions, dd, rr);
+      if (jagged && last > 0) addJagged(jagged, jaggedRow(row), samples, positions, dd, rr);
     }
   }
-  const kept =
-    jagged && last > 0 ? [samples, positions, ...axes.slice(1)] : axes;
+  const kept = jagged && last > 0 ? [samples, positions, ...axes.slice(1)] : axes;
   return kept
     .filter((sums) => sums.size > 1)
     .map((sums) => ({ axis: sums.axis, relL2: sums.relL2() }));
@@ -111,10 +103,7 @@ function newSums(axis: string, size: number): Sums {
 }
 
 function longest(offsets: readonly number[]): number {
-  return Math.max(
-    0,
-    ...offsets.slice(1).map((end, b) => end - (offsets[b] as number)),
-  );
+  return Math.max(0, ...offsets.slice(1).map((end, b) => end - (offsets[b] as number)));
 }
 
 function addJagged(

@@ -1,10 +1,4 @@
-import type {
-  ErrorHistogram,
-  MetricName,
-  Metrics,
-  Row,
-  WorstElement,
-} from "../protocol/report.js";
+import type { ErrorHistogram, MetricName, Metrics, Row, WorstElement } from "../protocol/report.js";
 import type { Layout } from "../protocol/tensor.js";
 import { toWire, type WireNumber } from "../protocol/wire.js";
 import type { Alignment } from "./alignment.js";
@@ -84,13 +78,7 @@ export function compareTensors(
 
   const padding = options.padding && paddingLeak(candidate, options.padding);
   const byAxis = options.referenceAxes
-    ? relL2ByAxis(
-        reference,
-        candidate,
-        alignment,
-        options.referenceAxes,
-        options.referenceLayout,
-      )
+    ? relL2ByAxis(reference, candidate, alignment, options.referenceAxes, options.referenceLayout)
     : [];
   const topK =
     options.topK !== undefined && options.topK > 0
@@ -107,8 +95,7 @@ export function compareTensors(
     byAxis,
     ...(padding && {
       padding: {
-        verdict:
-          padding.differing > 0 ? ("paddingOnly" as const) : ("match" as const),
+        verdict: padding.differing > 0 ? ("paddingOnly" as const) : ("match" as const),
         maxAbs: toWire(padding.maxAbs),
       },
     }),
@@ -148,12 +135,7 @@ export function compareTensors(
   ): void => {
     if (count > 0) findings.push({ code, severity, text: `${count} ${text}` });
   };
-  note(
-    s.nanDisagree,
-    "nan-disagreement",
-    "error",
-    "elements are NaN on one side only",
-  );
+  note(s.nanDisagree, "nan-disagreement", "error", "elements are NaN on one side only");
   note(
     s.nanBoth,
     "nan-on-both-sides",
@@ -162,24 +144,14 @@ export function compareTensors(
       ? "elements are NaN on both sides, which this tolerance accepts"
       : "elements are NaN on both sides; `equalNan` would accept them",
   );
-  note(
-    s.infDisagree,
-    "inf-disagreement",
-    "error",
-    "elements are infinite without an equal",
-  );
+  note(s.infDisagree, "inf-disagreement", "error", "elements are infinite without an equal");
   note(
     s.maskedFillDisagree,
     "fill-disagreement",
     "error",
     "masked fills of the reference (over 1e30) are none in the candidate",
   );
-  note(
-    s.maskedFill,
-    "masked-fill",
-    "information",
-    "masked fills (over 1e30) compared as a class",
-  );
+  note(s.maskedFill, "masked-fill", "information", "masked fills (over 1e30) compared as a class");
   note(
     s.flushed,
     "subnormal-flush",
@@ -187,9 +159,7 @@ export function compareTensors(
     "elements are zero on one side and subnormal on the other; they count as equal",
   );
   const infinities = Math.min(s.infReference, s.infCandidate);
-  const vacuous =
-    totals.count + s.nanDisagree + s.infDisagree + infinities + s.maskedFill ===
-    0;
+  const vacuous = totals.count + s.nanDisagree + s.infDisagree + infinities + s.maskedFill === 0;
   if (vacuous) findings.push(vacuousFinding);
   return {
     metrics,
@@ -198,8 +168,7 @@ export function compareTensors(
     worst: worstElements(totals.worst, reference.shape),
     ...extras,
     allclose:
-      totals.sums.violations === 0 &&
-      !findings.some((finding) => finding.severity === "error"),
+      totals.sums.violations === 0 && !findings.some((finding) => finding.severity === "error"),
     findings,
     vacuous,
     referenceNorm: Math.sqrt(totals.sums.referenceSquared),
@@ -212,10 +181,7 @@ const vacuousFinding: Finding = {
   text: "there is no element to compare; that proves nothing",
 };
 
-function dtypeFindings(
-  reference: TensorValue,
-  candidate: TensorValue,
-): Finding[] {
+function dtypeFindings(reference: TensorValue, candidate: TensorValue): Finding[] {
   if (reference.dtype === candidate.dtype) return [];
   const findings: Finding[] = [
     {
@@ -225,12 +191,8 @@ function dtypeFindings(
     },
   ];
   const mixed = isFloat(reference.dtype) !== isFloat(candidate.dtype);
-  if (
-    mixed &&
-    (is64BitInteger(reference.dtype) || is64BitInteger(candidate.dtype))
-  ) {
-    const text =
-      "64-bit integers beyond 2^53 were rounded to float64 to compare them with floats";
+  if (mixed && (is64BitInteger(reference.dtype) || is64BitInteger(candidate.dtype))) {
+    const text = "64-bit integers beyond 2^53 were rounded to float64 to compare them with floats";
     findings.push({ code: "rounded-integer", severity: "warning", text });
   }
   return findings;
@@ -251,31 +213,20 @@ function notCompared(obstacle: Finding): Comparison {
   };
 }
 
-function worstElements(
-  list: WorstList,
-  shape: readonly number[],
-): WorstElement[] {
-  return [...list.disagreements.items, ...list.largest]
-    .slice(0, list.limit)
-    .map((entry) => {
-      const absolute =
-        "absolute" in entry ? (entry.absolute as number) : undefined;
-      const difference = entry.candidate - entry.reference;
-      return {
-        index: unravel(entry.offset, shape),
-        reference: toWire(entry.reference),
-        candidate: toWire(entry.candidate),
-        // Two 64-bit integers may round to the same float64; their exact difference is known all the same.
-        difference: wireDifference(difference, absolute),
-      };
-    });
+function worstElements(list: WorstList, shape: readonly number[]): WorstElement[] {
+  return [...list.disagreements.items, ...list.largest].slice(0, list.limit).map((entry) => {
+    const absolute = "absolute" in entry ? (entry.absolute as number) : undefined;
+    const difference = entry.candidate - entry.reference;
+    return {
+      index: unravel(entry.offset, shape),
+      reference: toWire(entry.reference),
+      candidate: toWire(entry.candidate),
+      // Two 64-bit integers may round to the same float64; their exact difference is known all the same.
+      difference: wireDifference(difference, absolute),
+    };
+  });
 }
 
-function wireDifference(
-  difference: number,
-  absolute: number | undefined,
-): WireNumber {
-  return toWire(
-    difference === 0 && absolute !== undefined ? absolute : difference,
-  );
+function wireDifference(difference: number, absolute: number | undefined): WireNumber {
+  return toWire(difference === 0 && absolute !== undefined ? absolute : difference);
 }

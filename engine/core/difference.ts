@@ -30,8 +30,7 @@ export function relL2(
     worst: 0,
     detail: "norms",
   });
-  const disagree =
-    special.nanDisagree + special.infDisagree + special.maskedFillDisagree;
+  const disagree = special.nanDisagree + special.infDisagree + special.maskedFillDisagree;
   if (disagree > 0 || (special.nanBoth > 0 && !options.equalNan)) return NaN;
   return relativeNorm(sums);
 }
@@ -69,12 +68,7 @@ export function splitDifference(
   const aligned = alignment ?? identityAlignment(reference.shape);
   const tensors = [reference, candidateOnReference, candidateTotal];
   if (tensors.every((value) => !isFloat(value.dtype))) {
-    return splitIntegers(
-      reference,
-      candidateOnReference,
-      candidateTotal,
-      aligned,
-    );
+    return splitIntegers(reference, candidateOnReference, candidateTotal, aligned);
   }
 
   const [readR, readReplayed, readTotal] = tensors.map(float64Reader);
@@ -98,11 +92,7 @@ export function splitDifference(
         const b = replayed[i] as number;
         const c = whole[i] as number;
         const squareA = a * a;
-        if (
-          Math.abs(a) <= fillThreshold &&
-          Math.abs(b) < Infinity &&
-          Math.abs(c) < Infinity
-        ) {
+        if (Math.abs(a) <= fillThreshold && Math.abs(b) < Infinity && Math.abs(c) < Infinity) {
           rr += squareA;
           total += (c - a) * (c - a);
           introduced += (b - a) * (b - a);
@@ -143,19 +133,9 @@ function splitIntegers(
     ...alignment,
     runs: alignment.runs.map((run) => ({ ...run, reference: run.candidate })),
   };
-  const introduced = compareIntegers(
-    reference,
-    candidateOnReference,
-    alignment,
-    0,
-  );
+  const introduced = compareIntegers(reference, candidateOnReference, alignment, 0);
   const total = compareIntegers(reference, candidateTotal, alignment, 0);
-  const inherited = compareIntegers(
-    candidateOnReference,
-    candidateTotal,
-    within,
-    0,
-  );
+  const inherited = compareIntegers(candidateOnReference, candidateTotal, within, 0);
   return {
     total: ratio(total.squared, total.referenceSquared),
     introduced: ratio(introduced.squared, total.referenceSquared),
@@ -165,7 +145,5 @@ function splitIntegers(
 
 function ratio(squared: number, referenceSquared: number): number {
   if (squared === 0) return 0;
-  return referenceSquared === 0
-    ? NaN
-    : Math.sqrt(squared) / Math.sqrt(referenceSquared);
+  return referenceSquared === 0 ? NaN : Math.sqrt(squared) / Math.sqrt(referenceSquared);
 }

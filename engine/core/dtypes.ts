@@ -22,10 +22,7 @@ export type FloatDType = "float64" | "float32" | "float16" | "bfloat16";
 
 /** Exponent and explicit mantissa bits of the IEEE 754 formats and of bfloat16. */
 export const floatFormats: Readonly<
-  Record<
-    FloatDType,
-    { exponentBits: number; mantissaBits: number; minNormal: number }
-  >
+  Record<FloatDType, { exponentBits: number; mantissaBits: number; minNormal: number }>
 > = {
   float64: { exponentBits: 11, mantissaBits: 52, minNormal: 2 ** -1022 },
   float32: { exponentBits: 8, mantissaBits: 23, minNormal: 2 ** -126 },
@@ -58,8 +55,7 @@ export function elementCount(shape: readonly number[]): number {
 export function isComplete(value: TensorValue): boolean {
   return (
     value.shape.every((size) => Number.isSafeInteger(size) && size >= 0) &&
-    value.bytes.byteLength ===
-      elementCount(value.shape) * elementSize[value.dtype]
+    value.bytes.byteLength === elementCount(value.shape) * elementSize[value.dtype]
   );
 }
 
@@ -73,11 +69,9 @@ export function toFloat64(value: TensorValue): Float64Array {
 
 /** All elements of an integer or boolean tensor, exactly. @throws TypeError for a float tensor. */
 export function toBigInts(value: TensorValue): BigInt64Array | BigUint64Array {
-  if (isFloat(value.dtype))
-    throw new TypeError(`${value.dtype} is no integer type`);
+  if (isFloat(value.dtype)) throw new TypeError(`${value.dtype} is no integer type`);
   const elements = elementArray(value);
-  if (elements instanceof BigInt64Array || elements instanceof BigUint64Array)
-    return elements;
+  if (elements instanceof BigInt64Array || elements instanceof BigUint64Array) return elements;
   const isBool = value.dtype === "bool";
   const into = new BigInt64Array(elements.length);
   for (let i = 0; i < elements.length; i++) {
@@ -88,21 +82,14 @@ export function toBigInts(value: TensorValue): BigInt64Array | BigUint64Array {
 }
 
 /** Rounds float64 numbers to the type, ties to even; integers are truncated and wrap as in C. */
-export function fromFloat64(
-  values: ArrayLike<number>,
-  dtype: DType,
-): Uint8Array {
+export function fromFloat64(values: ArrayLike<number>, dtype: DType): Uint8Array {
   const bytes = new Uint8Array(values.length * elementSize[dtype]);
   const elements = elementArray({ dtype, shape: [values.length], bytes });
   for (let i = 0; i < values.length; i++) {
     const x = values[i] as number;
-    if (
-      elements instanceof BigInt64Array ||
-      elements instanceof BigUint64Array
-    ) {
+    if (elements instanceof BigInt64Array || elements instanceof BigUint64Array) {
       elements[i] = Number.isFinite(x) ? BigInt(Math.trunc(x)) : 0n;
-    } else if (dtype === "float16" || dtype === "bfloat16")
-      elements[i] = floatBits(x, dtype);
+    } else if (dtype === "float16" || dtype === "bfloat16") elements[i] = floatBits(x, dtype);
     else if (dtype === "bool") elements[i] = x === 0 ? 0 : 1;
     else elements[i] = x;
   }
@@ -110,19 +97,13 @@ export function fromFloat64(
 }
 
 /** Reads `count` elements from `start` into `into` at `at`, widened to float64. */
-export type Float64Reader = (
-  start: number,
-  count: number,
-  into: Float64Array,
-  at: number,
-) => void;
+export type Float64Reader = (start: number, count: number, into: Float64Array, at: number) => void;
 
 export function float64Reader(value: TensorValue): Float64Reader {
   const elements = elementArray(value);
   if (elements instanceof BigInt64Array || elements instanceof BigUint64Array) {
     return (start, count, into, at) => {
-      for (let i = 0; i < count; i++)
-        into[at + i] = Number(elements[start + i]);
+      for (let i = 0; i < count; i++) into[at + i] = Number(elements[start + i]);
     };
   }
   if (value.dtype === "float16" || value.dtype === "bfloat16") {
@@ -135,27 +116,18 @@ export function float64Reader(value: TensorValue): Float64Reader {
   }
   if (value.dtype === "bool") {
     return (start, count, into, at) => {
-      for (let i = 0; i < count; i++)
-        into[at + i] = elements[start + i] === 0 ? 0 : 1;
+      for (let i = 0; i < count; i++) into[at + i] = elements[start + i] === 0 ? 0 : 1;
     };
   }
-  return (start, count, into, at) =>
-    into.set(elements.subarray(start, start + count), at);
+  return (start, count, into, at) => into.set(elements.subarray(start, start + count), at);
 }
 
 /** The elements as they are stored: a view where the bytes are aligned, a copy where they are not. */
 export function elementArray(value: TensorValue): ElementArray {
   const size = elementSize[value.dtype];
   const length = Math.floor(value.bytes.byteLength / size);
-  const bytes =
-    value.bytes.byteOffset % size === 0
-      ? value.bytes
-      : new Uint8Array(value.bytes);
-  return new arrayTypes[value.dtype](
-    bytes.buffer as ArrayBuffer,
-    bytes.byteOffset,
-    length,
-  );
+  const bytes = value.bytes.byteOffset % size === 0 ? value.bytes : new Uint8Array(value.bytes);
+  return new arrayTypes[value.dtype](bytes.buffer as ArrayBuffer, bytes.byteOffset, length);
 }
 
 /** The bits of the nearest float16 or bfloat16 number (ties to even, once: not by way of float32). */
@@ -171,11 +143,8 @@ export function floatBits(x: number, dtype: "float16" | "bfloat16"): number {
   const scaled = Math.abs(x) * 2 ** (mantissaBits - exponent);
   const whole = Math.floor(scaled);
   const rest = scaled - whole;
-  const rounded =
-    rest > 0.5 || (rest === 0.5 && whole % 2 === 1) ? whole + 1 : whole;
-  return (
-    sign | Math.min(rounded + ((exponent - lowest) << mantissaBits), infinity)
-  );
+  const rounded = rest > 0.5 || (rest === 0.5 && whole % 2 === 1) ? whole + 1 : whole;
+  return sign | Math.min(rounded + ((exponent - lowest) << mantissaBits), infinity);
 }
 
 export type ElementArray = InstanceType<(typeof arrayTypes)[DType]>;
@@ -212,11 +181,8 @@ function halfTable(dtype: "float16" | "bfloat16"): Float64Array {
       const exponent = (bits >>> mantissaBits) & maxExponent;
       const mantissa = bits & ((1 << mantissaBits) - 1);
       if (exponent === maxExponent) return mantissa ? NaN : sign * Infinity;
-      const significand =
-        exponent === 0 ? mantissa : mantissa + (1 << mantissaBits);
-      return (
-        sign * significand * 2 ** (Math.max(exponent, 1) - bias - mantissaBits)
-      );
+      const significand = exponent === 0 ? mantissa : mantissa + (1 << mantissaBits);
+      return sign * significand * 2 ** (Math.max(exponent, 1) - bias - mantissaBits);
     });
     halfTables.set(dtype, table);
   }

@@ -44,10 +44,7 @@ export function findObstacle(
     const text = `[${reference.shape.join(", ")}] against [${candidate.shape.join(", ")}]: no layout explains the shapes`;
     return { code: "shape-mismatch", severity: "error", text };
   }
-  const sizes = [
-    elementCount(reference.shape),
-    elementCount(candidate.shape),
-  ] as const;
+  const sizes = [elementCount(reference.shape), elementCount(candidate.shape)] as const;
   const inside = alignment.runs.every(
     (run) =>
       run.length >= 0 &&

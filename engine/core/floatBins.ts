@@ -9,16 +9,17 @@ import type { ErrorHistogram } from "../protocol/report.js";
  * that was written just now is slow to read again.
  */
 export interface FloatBins {
-  readonly counts: Uint32Array;
+  readonly even: Uint32Array;
+  readonly odd: Uint32Array;
 }
 
-export const binCount = 1 << 14;
+const binCount = 1 << 14;
 
 /** Bits of the high word of a float64 that are not part of the bin's number. */
 export const binShift = 17;
 
 export function newFloatBins(): FloatBins {
-  return { counts: new Uint32Array(2 * binCount) };
+  return { even: new Uint32Array(binCount), odd: new Uint32Array(binCount) };
 }
 
 /** Smallest number of a bin. */
@@ -31,12 +32,7 @@ export function lowerEdge(bin: number): number {
  * The smallest value that at least share·n of the n values do not exceed, to within half a bin. Values that were not
  * finite stand in no bin and count as larger than all others.
  */
-export function quantile(
-  bins: FloatBins,
-  n: number,
-  share: number,
-  max: number,
-): number {
+export function quantile(bins: FloatBins, n: number, share: number, max: number): number {
   const rank = Math.max(1, Math.ceil(share * n));
   let seen = 0;
   for (let bin = 0; bin < infinityBin; bin++) {
@@ -60,10 +56,7 @@ export function errorHistogram(bins: FloatBins): ErrorHistogram {
   if (octaves.size === 0) return { log10Edges: [], counts: [], zeros };
   const first = Math.min(...octaves.keys());
   const last = Math.max(...octaves.keys());
-  const counts = Array.from(
-    { length: last - first + 1 },
-    (_, i) => octaves.get(first + i) ?? 0,
-  );
+  const counts = Array.from({ length: last - first + 1 }, (_, i) => octaves.get(first + i) ?? 0);
   const log10Edges = Array.from(
     { length: counts.length + 1 },
     (_, i) => (first + i - 1023) * Math.log10(2),
@@ -76,5 +69,5 @@ const double = new Float64Array(1);
 const words = new Int32Array(double.buffer);
 
 function countOf(bins: FloatBins, bin: number): number {
-  return (bins.counts[bin] as number) + (bins.counts[bin + binCount] as number);
+  return (bins.even[bin] as number) + (bins.odd[bin] as number);
 }

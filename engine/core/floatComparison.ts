@@ -1,10 +1,5 @@
 import type { Alignment } from "./alignment.js";
-import {
-  referenceOffset,
-  visitFloat32Blocks,
-  visitFloat64Blocks,
-  type Segment,
-} from "./blocks.js";
+import { referenceOffset, visitFloat32Blocks, visitFloat64Blocks, type Segment } from "./blocks.js";
 import {
   elementArray,
   float64Reader,
@@ -13,16 +8,8 @@ import {
   narrowerFloat,
   type FloatDType,
 } from "./dtypes.js";
-import { binCount, newFloatBins, type FloatBins } from "./floatBins.js";
-import {
-  addSums,
-  bin32,
-  bin64,
-  newBlockSums,
-  sums32,
-  sums64,
-  type BlockSums,
-} from "./kernel.js";
+import { newFloatBins, type FloatBins } from "./floatBins.js";
+import { addSums, bin32, bin64, newBlockSums, sums32, sums64, type BlockSums } from "./kernel.js";
 import type { TensorValue } from "./tensorValue.js";
 import { ulp32, ulpOf, type UlpSums } from "./ulp.js";
 import { newWorstList, offerBlock, type WorstList } from "./worstElements.js";
@@ -117,8 +104,7 @@ export function compareFloats(
     length: number,
     positionOf: (position: number) => number,
   ): void => {
-    if (full && block.maxAbsolute === 0)
-      countEqual(totals, length, block.zeroReference);
+    if (full && block.maxAbsolute === 0) countEqual(totals, length, block.zeroReference);
     totals.count += length;
     addSums(totals.sums, block);
     offerBlock(totals.worst, r, c, length, block.maxAbsolute, positionOf);
@@ -130,18 +116,12 @@ export function compareFloats(
     length: number,
     segments: readonly Segment[],
   ): void => {
-    const kept = separate(
-      r,
-      c,
-      length,
-      flushLimit,
-      totals.special,
-      (position) =>
-        totals.worst.disagreements.push({
-          offset: referenceOffset(segments, position),
-          reference: r[position] as number,
-          candidate: c[position] as number,
-        }),
+    const kept = separate(r, c, length, flushLimit, totals.special, (position) =>
+      totals.worst.disagreements.push({
+        offset: referenceOffset(segments, position),
+        reference: r[position] as number,
+        candidate: c[position] as number,
+      }),
     );
     take64(kept.reference, kept.candidate, kept.length, (position) =>
       referenceOffset(segments, kept.positions[position] as number),
@@ -155,12 +135,9 @@ export function compareFloats(
       alignment,
       (r, c, length, segments) => {
         sums32(r, c, length, pass.atol, pass.rtol, block);
-        ulp.flushed =
-          block.maxAbsolute > 0 && block.maxAbsolute < flushLimit ? 1 : 0;
-        if (full && block.maxAbsolute > 0)
-          ulp32(bitsOf(r), bitsOf(c), length, ulp);
-        if (isSpecial(block) || ulp.flushed > 0)
-          return takeMixed(r, c, length, segments);
+        ulp.flushed = block.maxAbsolute > 0 && block.maxAbsolute < flushLimit ? 1 : 0;
+        if (full && block.maxAbsolute > 0) ulp32(bitsOf(r), bitsOf(c), length, ulp);
+        if (isSpecial(block) || ulp.flushed > 0) return takeMixed(r, c, length, segments);
         if (full && block.maxAbsolute > 0) {
           bin32(r, c, length, totals.absolute, totals.relative);
           addUlps(totals.ulp, ulp);
@@ -212,14 +189,10 @@ function addUlps(into: UlpSums, block: UlpSums): void {
   into.sum += block.sum;
 }
 
-function countEqual(
-  totals: FloatTotals,
-  length: number,
-  zeroReference: number,
-): void {
-  totals.absolute.counts[0] = (totals.absolute.counts[0] as number) + length;
-  totals.relative.counts[binCount] =
-    (totals.relative.counts[binCount] as number) + (length - zeroReference);
+function countEqual(totals: FloatTotals, length: number, zeroReference: number): void {
+  const { absolute, relative } = totals;
+  absolute.even[0] = (absolute.even[0] as number) + length;
+  relative.even[0] = (relative.even[0] as number) + length - zeroReference;
 }
 
 function noteVariation(
@@ -233,24 +206,17 @@ function noteVariation(
     first.reference = r[0] as number;
     first.candidate = c[0] as number;
   }
-  for (let i = 0; i < length && !varies.reference; i++)
-    varies.reference = r[i] !== first.reference;
-  for (let i = 0; i < length && !varies.candidate; i++)
-    varies.candidate = c[i] !== first.candidate;
+  for (let i = 0; i < length && !varies.reference; i++) varies.reference = r[i] !== first.reference;
+  for (let i = 0; i < length && !varies.candidate; i++) varies.candidate = c[i] !== first.candidate;
 }
 
 /** Where a hardware or library that flushes subnormals would give zero: below the types' smallest normal number. */
-function subnormalLimit(
-  reference: TensorValue,
-  candidate: TensorValue,
-): number {
+function subnormalLimit(reference: TensorValue, candidate: TensorValue): number {
   const limits = [reference.dtype, candidate.dtype]
     .filter(isFloat)
     .map((dtype) => floatFormats[dtype].minNormal);
   // float16 beside a wider type has no say: what it cannot hold the wider type can.
-  const wide = limits.filter(
-    (limit) => limit <= floatFormats.float32.minNormal,
-  );
+  const wide = limits.filter((limit) => limit <= floatFormats.float32.minNormal);
   return Math.max(...(wide.length > 0 ? wide : limits));
 }
 

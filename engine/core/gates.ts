@@ -18,13 +18,8 @@ export const dtypeTolerances: Readonly<Record<FloatDType, ElementTolerance>> = {
 };
 
 /** For two types the larger of their tolerances, as torch.testing has it. */
-export function dtypeTolerance(
-  reference: DType,
-  candidate: DType = reference,
-): ElementTolerance {
-  const all = [reference, candidate]
-    .filter(isFloat)
-    .map((dtype) => dtypeTolerances[dtype]);
+export function dtypeTolerance(reference: DType, candidate: DType = reference): ElementTolerance {
+  const all = [reference, candidate].filter(isFloat).map((dtype) => dtypeTolerances[dtype]);
   return {
     rtol: Math.max(0, ...all.map((tolerance) => tolerance.rtol)),
     atol: Math.max(0, ...all.map((tolerance) => tolerance.atol)),
@@ -44,16 +39,8 @@ export function noiseGate(options: {
   readonly floor?: number | undefined;
   readonly k?: number | undefined;
 }): Gate {
-  const {
-    noise,
-    nonDeterminism = 0,
-    floor = defaultGateFloor,
-    k = defaultNoiseFactor,
-  } = options;
-  const measured = Math.max(
-    Number.isNaN(noise) ? 0 : k * noise,
-    nonDeterminism,
-  );
+  const { noise, nonDeterminism = 0, floor = defaultGateFloor, k = defaultNoiseFactor } = options;
+  const measured = Math.max(Number.isNaN(noise) ? 0 : k * noise, nonDeterminism);
   return {
     value: toWire(Math.max(floor, measured)),
     from: measured > floor ? "noise" : "floor",
@@ -103,9 +90,7 @@ function spread(
   norm: number | undefined,
 ): number {
   if (atol === undefined || atol === 0) return 0;
-  return count === undefined || norm === undefined
-    ? NaN
-    : (atol * Math.sqrt(count)) / norm;
+  return count === undefined || norm === undefined ? NaN : (atol * Math.sqrt(count)) / norm;
 }
 
 /** True when a number is over its gate. NaN, a difference that is not defined, is over every gate. */

@@ -1,12 +1,7 @@
 import type { Alignment } from "./alignment.js";
 import { visitPieces, referenceOffset } from "./blocks.js";
 import { elementArray, toBigInts } from "./dtypes.js";
-import {
-  binCount,
-  binShift,
-  newFloatBins,
-  type FloatBins,
-} from "./floatBins.js";
+import { binShift, newFloatBins, type FloatBins } from "./floatBins.js";
 import type { TensorValue } from "./tensorValue.js";
 import { bar, newWorstList, offer, type WorstList } from "./worstElements.js";
 
@@ -54,9 +49,7 @@ export function compareIntegers(
         // Loose on purpose: a number and a bigint of equal value are equal.
         if (a == b) continue;
         const d =
-          typeof a === "number" && typeof b === "number"
-            ? b - a
-            : Number(BigInt(b) - BigInt(a));
+          typeof a === "number" && typeof b === "number" ? b - a : Number(BigInt(b) - BigInt(a));
         const absolute = Math.abs(d);
         totals.mismatches++;
         totals.absolute += absolute;
@@ -75,13 +68,12 @@ export function compareIntegers(
     },
     () => undefined,
   );
-  totals.bins.counts[0] = totals.count - totals.mismatches;
+  totals.bins.even[0] = totals.count - totals.mismatches;
   return totals;
 }
 
 function integersOf(value: TensorValue): ArrayLike<number> | ArrayLike<bigint> {
-  if (value.dtype === "int64" || value.dtype === "uint64")
-    return toBigInts(value);
+  if (value.dtype === "int64" || value.dtype === "uint64") return toBigInts(value);
   const elements = elementArray(value) as ArrayLike<number>;
   return value.dtype === "bool"
     ? Uint8Array.from(elements, (bit) => (bit === 0 ? 0 : 1))
@@ -93,6 +85,6 @@ const words = new Int32Array(double.buffer);
 
 function countBin(bins: FloatBins, absolute: number): void {
   double[0] = absolute;
-  const bin = ((words[1] as number) >>> binShift) + binCount;
-  bins.counts[bin] = (bins.counts[bin] as number) + 1;
+  const bin = (words[1] as number) >>> binShift;
+  bins.odd[bin] = (bins.odd[bin] as number) + 1;
 }

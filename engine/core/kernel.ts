@@ -1,4 +1,4 @@
-import { binCount, binShift, type FloatBins } from "./floatBins.js";
+import { binShift, type FloatBins } from "./floatBins.js";
 
 /**
  * The inner loops of the comparison. Each passes once over a block and knows nothing but numbers. `sums32` and `sums64`
@@ -154,10 +154,17 @@ export function sums64(
   into.zeroReference = zeroReference;
 }
 
-const absoluteDifference = new Float64Array(16384);
-const relativeDifference = new Float64Array(16384);
-const absoluteWords = new Int32Array(absoluteDifference.buffer);
-const relativeWords = new Int32Array(relativeDifference.buffer);
+/** Results of one block on their way into the bins, as numbers and as the words of their bits. */
+const scratch = (() => {
+  const absolute = new Float64Array(16384);
+  const relative = new Float64Array(16384);
+  return {
+    absolute,
+    relative,
+    absoluteWords: new Int32Array(absolute.buffer),
+    relativeWords: new Int32Array(relative.buffer),
+  };
+})();
 
 /** Counts |d| and |d|/|r| of one block of at most 16,384 elements. Where r = 0 the ratio lands in no bin that is read. */
 export function bin32(
@@ -167,13 +174,15 @@ export function bin32(
   absolute: FloatBins,
   relative: FloatBins,
 ): void {
+  // Locals, because a bundle turns module constants into variables, which the loop would read again at every turn.
+  const { absolute: differences, relative: ratios } = scratch;
   for (let i = 0; i < length; i++) {
     const r = reference[i] as number;
     const ad = Math.abs((candidate[i] as number) - r);
-    absoluteDifference[i] = ad;
-    relativeDifference[i] = ad / Math.abs(r);
+    differences[i] = ad;
+    ratios[i] = ad / Math.abs(r);
   }
-  countBins(length, absolute.counts, relative.counts);
+  countBins(length, absolute, relative);
 }
 
 export function bin64(
@@ -183,28 +192,37 @@ export function bin64(
   absolute: FloatBins,
   relative: FloatBins,
 ): void {
+  // Locals, because a bundle turns module constants into variables, which the loop would read again at every turn.
+  const { absolute: differences, relative: ratios } = scratch;
   for (let i = 0; i < length; i++) {
     const r = reference[i] as number;
     const ad = Math.abs((candidate[i] as number) - r);
-    absoluteDifference[i] = ad;
-    relativeDifference[i] = ad / Math.abs(r);
+    differences[i] = ad;
+    ratios[i] = ad / Math.abs(r);
   }
-  countBins(length, absolute.counts, relative.counts);
+  countBins(length, absolute, relative);
 }
 
-function countBins(
-  length: number,
-  absolute: Uint32Array,
-  relative: Uint32Array,
-): void {
-  for (let i = 0; i < length; i++) {
-    const table = (i & 1) * binCount;
-    const a = table + ((absoluteWords[2 * i + 1] as number) >>> binShift);
-    absolute[a] = (absolute[a] as number) + 1;
-    // 0/0 is a NaN whose sign bit may be set.
-    const b =
-      table +
-      (((relativeWords[2 * i + 1] as number) & 0x7fffffff) >>> binShift);
-    relative[b] = (relative[b] as number) + 1;
+/** Two elements in one turn, each into tables of its own; the loop knows its four tables, and that is what makes it fast. */
+function countBins(length: number, absolute: FloatBins, relative: FloatBins): void {
+  const { even: absoluteEven, odd: absoluteOdd } = absolute;
+  const { even: relativeEven, odd: relativeOdd } = relative;
+  const { absoluteWords, relativeWords } = scratch;
+  const pairs = length & ~1;
+  // The sign bit is masked out because 0/0 is a NaN that may have one.
+  for (let i = 0; i < pairs; i += 2) {
+    const a = (absoluteWords[2 * i + 1] as number) >>> binShift;
+    absoluteEven[a] = (absoluteEven[a] as number) + 1;
+    const b = ((relativeWords[2 * i + 1] as number) & 0x7fffffff) >>> binShift;
+    relativeEven[b] = (relativeEven[b] as number) + 1;
+    const c = (absoluteWords[2 * i + 3] as number) >>> binShift;
+    absoluteOdd[c] = (absoluteOdd[c] as number) + 1;
+    const d = ((relativeWords[2 * i + 3] as number) & 0x7fffffff) >>> binShift;
+    relativeOdd[d] = (relativeOdd[d] as number) + 1;
   }
+  if (pairs === length) return;
+  const a = (absoluteWords[2 * pairs + 1] as number) >>> binShift;
+  absoluteEven[a] = (absoluteEven[a] as number) + 1;
+  const b = ((relativeWords[2 * pairs + 1] as number) & 0x7fffffff) >>> binShift;
+  relativeEven[b] = (relativeEven[b] as number) + 1;
 }

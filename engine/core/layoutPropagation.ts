@@ -13,13 +13,10 @@ import { axisMapsOf, type AxisMap } from "./axisMaps.js";
  */
 export function propagateLayouts(trace: TraceFile): Map<number, Layout> {
   const layouts = new Map<number, Layout>();
-  const shapes = new Map(
-    trace.tensors.map((tensor) => [tensor.id, tensor.shape]),
-  );
+  const shapes = new Map(trace.tensors.map((tensor) => [tensor.id, tensor.shape]));
   const declared = new Map<number, Layout>();
   for (const tensor of trace.tensors) {
-    if (tensor.layout && tensor.layout.kind !== "dense")
-      declared.set(tensor.id, tensor.layout);
+    if (tensor.layout && tensor.layout.kind !== "dense") declared.set(tensor.id, tensor.layout);
   }
   const learn = (id: number, layout: Layout | undefined): void => {
     const known = declared.get(id) ?? layout;
@@ -45,18 +42,14 @@ export function opName(kind: string): string {
   return last.replace(/^_+|_+$/g, "").toLowerCase();
 }
 
-function jaggedOperator(
-  op: TraceOp,
-  layouts: ReadonlyMap<number, Layout>,
-): Layout | undefined {
+function jaggedOperator(op: TraceOp, layouts: ReadonlyMap<number, Layout>): Layout | undefined {
   const name = opName(op.kind);
   if (!op.kind.includes("fbgemm")) return undefined;
   const offsets = wholeNumbers(op.attributes["offsets"]);
   if (name === "dense_to_jagged") return offsets && { kind: "jagged", offsets };
   if (name === "jagged_to_padded_dense") {
     const values = op.inputs[0];
-    const own =
-      values === null || values === undefined ? undefined : layouts.get(values);
+    const own = values === null || values === undefined ? undefined : layouts.get(values);
     const known = offsets ?? (own?.kind === "jagged" ? own.offsets : undefined);
     const pad = op.attributes["padding_value"];
     return (
@@ -79,9 +72,7 @@ function propagated(
   layouts: ReadonlyMap<number, Layout>,
   shapes: ReadonlyMap<number, readonly number[]>,
 ): Layout | undefined {
-  const inputs = op.inputs.map((id) =>
-    id === null ? undefined : { id, shape: shapes.get(id) },
-  );
+  const inputs = op.inputs.map((id) => (id === null ? undefined : { id, shape: shapes.get(id) }));
   if (!inputs.some((input) => input && layouts.has(input.id))) return undefined;
   const inputShapes = inputs.map((input) => input?.shape);
   const rule = axisMapsOf(opName(op.kind), op.attributes, inputShapes, shape);
@@ -120,12 +111,7 @@ function move(
   if (!map) return undefined;
   if (layout.kind === "jagged") return map[0] === 0 ? layout : undefined;
   const batchAxis = map[layout.batchAxis];
-  if (
-    batchAxis === undefined ||
-    batchAxis === "changed" ||
-    batchAxis === "gone"
-  )
-    return undefined;
+  if (batchAxis === undefined || batchAxis === "changed" || batchAxis === "gone") return undefined;
   const axes: number[] = [];
   for (const axis of layout.axes) {
     const target = map[axis];
@@ -141,8 +127,7 @@ function join(a: Layout, b: Layout): Layout | undefined {
     return sameNumbers(a.offsets, b.offsets) ? a : undefined;
   }
   if (a.kind !== "padded" || b.kind !== "padded") return undefined;
-  if (a.batchAxis !== b.batchAxis || !sameNumbers(a.lengths, b.lengths))
-    return undefined;
+  if (a.batchAxis !== b.batchAxis || !sameNumbers(a.lengths, b.lengths)) return undefined;
   return {
     ...a,
     axes: [...new Set([...a.axes, ...b.axes])].sort((x, y) => x - y),

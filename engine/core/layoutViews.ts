@@ -32,8 +32,7 @@ export function permute(
   const strides = stridesOf(shape);
   if (!permutation) return { shape, strides, layout };
   const sorted = [...permutation].sort((a, b) => a - b);
-  if (sorted.length !== shape.length || sorted.some((axis, i) => axis !== i))
-    return undefined;
+  if (sorted.length !== shape.length || sorted.some((axis, i) => axis !== i)) return undefined;
   return {
     shape: permutation.map((axis) => shape[axis] as number),
     strides: permutation.map((axis) => strides[axis] as number),
@@ -64,10 +63,7 @@ export function denseView({ shape, strides }: ShapeAndStrides): View {
   };
 }
 
-export function jaggedView(
-  { shape, strides }: ShapeAndStrides,
-  offsets: readonly number[],
-): View {
+export function jaggedView({ shape, strides }: ShapeAndStrides, offsets: readonly number[]): View {
   return {
     kind: "jagged",
     lengths: offsets.slice(1).map((end, b) => end - (offsets[b] as number)),

@@ -2,13 +2,7 @@ import type { Layout } from "../protocol/tensor.js";
 import type { Alignment } from "./alignment.js";
 import { convertIntegers } from "./conversions.js";
 import { collectRuns, type LoopAxis } from "./alignedRuns.js";
-import {
-  elementCount,
-  elementSize,
-  fromFloat64,
-  isFloat,
-  toFloat64,
-} from "./dtypes.js";
+import { elementCount, elementSize, fromFloat64, isFloat, toFloat64 } from "./dtypes.js";
 import { checkLayout, type LayoutFinding } from "./layoutChecks.js";
 import {
   denseView,
@@ -23,12 +17,7 @@ import { sameShape, stridesOf } from "./shapes.js";
 import type { TensorValue } from "./tensorValue.js";
 
 export { checkLayout, type LayoutFinding } from "./layoutChecks.js";
-export {
-  paddingLeak,
-  paddingRegion,
-  type PaddingLeak,
-  type PaddingRegion,
-} from "./padding.js";
+export { paddingLeak, paddingRegion, type PaddingLeak, type PaddingRegion } from "./padding.js";
 
 export interface LaidOut {
   readonly shape: readonly number[];
@@ -131,21 +120,14 @@ export function substitute(
   const size = elementSize[candidate.dtype];
   for (const run of alignment.runs) {
     const from = run.reference * size;
-    bytes.set(
-      source.subarray(from, from + run.length * size),
-      run.candidate * size,
-    );
+    bytes.set(source.subarray(from, from + run.length * size), run.candidate * size);
   }
   return { dtype: candidate.dtype, shape: candidate.shape, bytes };
 }
 
-function inType(
-  value: TensorValue,
-  dtype: TensorValue["dtype"],
-): Uint8Array | undefined {
+function inType(value: TensorValue, dtype: TensorValue["dtype"]): Uint8Array | undefined {
   if (value.dtype === dtype) return value.bytes;
-  if (isFloat(value.dtype) || isFloat(dtype))
-    return fromFloat64(toFloat64(value), dtype);
+  if (isFloat(value.dtype) || isFloat(dtype)) return fromFloat64(toFloat64(value), dtype);
   return convertIntegers(value, dtype)?.bytes;
 }
 
@@ -165,26 +147,16 @@ function interpretations(
     found.push({ r: denseView(source), c: denseView(candidate), name: "" });
     return found;
   }
-  const r =
-    own.kind === "jagged"
-      ? jaggedView(source, own.offsets)
-      : paddedView(source, own);
+  const r = own.kind === "jagged" ? jaggedView(source, own.offsets) : paddedView(source, own);
   const lengths = r.lengths ?? [];
   const asJagged = declared?.kind !== "padded";
   const asPadded = declared?.kind !== "jagged";
-  if (
-    asJagged &&
-    (own.kind === "jagged" || declared?.kind === "jagged" || isJaggedShape())
-  ) {
-    const offsets =
-      declared?.kind === "jagged" ? declared.offsets : offsetsOf(lengths);
-    const fits =
-      declared?.kind === "jagged" || own.kind === "padded" || sameRows();
+  if (asJagged && (own.kind === "jagged" || declared?.kind === "jagged" || isJaggedShape())) {
+    const offsets = declared?.kind === "jagged" ? declared.offsets : offsetsOf(lengths);
+    const fits = declared?.kind === "jagged" || own.kind === "padded" || sameRows();
     if (fits) {
-      const name =
-        own.kind === "jagged" ? "jagged → jagged" : "padded → jagged";
-      const same =
-        own.kind === "jagged" && sameShape(reference.shape, candidate.shape);
+      const name = own.kind === "jagged" ? "jagged → jagged" : "padded → jagged";
+      const same = own.kind === "jagged" && sameShape(reference.shape, candidate.shape);
       found.push({
         r,
         c: jaggedView(candidate, offsets),
@@ -220,11 +192,7 @@ function interpretations(
   }
   function isJaggedShape(): boolean {
     const rows = lengths.reduce((sum, length) => sum + length, 0);
-    return (
-      own.kind === "padded" &&
-      own.axes.length === 1 &&
-      candidate.shape[0] === rows
-    );
+    return own.kind === "padded" && own.axes.length === 1 && candidate.shape[0] === rows;
   }
   function fitsRank(layout: Layout & { kind: "padded" }): boolean {
     const highest = Math.max(layout.batchAxis, ...layout.axes);
@@ -237,14 +205,12 @@ function interpretations(
 
 function offsetsOf(lengths: readonly number[]): number[] {
   const offsets = [0];
-  for (const length of lengths)
-    offsets.push((offsets.at(-1) as number) + length);
+  for (const length of lengths) offsets.push((offsets.at(-1) as number) + length);
   return offsets;
 }
 
 function commonLengths(r: View, c: View): readonly number[] | undefined {
-  if (!r.lengths || !c.lengths)
-    return r.samples === c.samples ? [0] : undefined;
+  if (!r.lengths || !c.lengths) return r.samples === c.samples ? [0] : undefined;
   return sameShape(r.lengths, c.lengths) ? r.lengths : undefined;
 }
 
@@ -260,8 +226,7 @@ function loopAxes(
   const axes: LoopAxis[] = [];
   for (const [i, a] of split.entries()) {
     const b = merged[i] as ViewAxis;
-    if (a.ragged !== b.ragged || (!a.ragged && a.size !== b.size))
-      return undefined;
+    if (a.ragged !== b.ragged || (!a.ragged && a.size !== b.size)) return undefined;
     axes.push({
       // A jagged side is as long as its samples; only a padded width can cut them short.
       size: Math.min(
@@ -274,11 +239,7 @@ function loopAxes(
     });
   }
   const regrouped =
-    difference === 1
-      ? "heads split"
-      : difference === -1
-        ? "heads merged"
-        : undefined;
+    difference === 1 ? "heads split" : difference === -1 ? "heads merged" : undefined;
   return { axes, regrouped };
 }
 

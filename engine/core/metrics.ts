@@ -57,37 +57,25 @@ export function floatMetrics(
     builder.undefined("p99Rel", "the reference is zero everywhere");
   } else {
     number("maxRel", sums.maxRelative);
-    number(
-      "p99Rel",
-      quantile(totals.relative, nonZero, 0.99, sums.maxRelative),
-    );
+    number("p99Rel", quantile(totals.relative, nonZero, 0.99, sums.maxRelative));
   }
 
   const zeroReference = "Σr² = 0 and the candidate differs";
   if (equal) number("relL2", 0);
-  else if (sums.referenceSquared === 0)
-    builder.undefined("relL2", zeroReference);
+  else if (sums.referenceSquared === 0) builder.undefined("relL2", zeroReference);
   else number("relL2", relativeNorm(sums));
 
   if (equal) number("linfRel", 0);
   else if (sums.maxReference === 0) builder.undefined("linfRel", zeroReference);
   else number("linfRel", sums.maxAbsolute / sums.maxReference);
 
-  if (n === 1)
-    builder.undefined(
-      "cosine",
-      "one element has no direction; see abs and rel",
-    );
+  if (n === 1) builder.undefined("cosine", "one element has no direction; see abs and rel");
   else if (sums.referenceSquared === 0 || sums.candidateSquared === 0) {
     builder.undefined("cosine", "one of the norms is 0");
   } else if (!totals.varies.reference || !totals.varies.candidate) {
-    builder.undefined(
-      "cosine",
-      "a constant tensor has no direction; see abs and rel",
-    );
+    builder.undefined("cosine", "a constant tensor has no direction; see abs and rel");
   } else {
-    const norms =
-      Math.sqrt(sums.candidateSquared) * Math.sqrt(sums.referenceSquared);
+    const norms = Math.sqrt(sums.candidateSquared) * Math.sqrt(sums.referenceSquared);
     number("cosine", Math.max(-1, Math.min(1, sums.product / norms)));
   }
 
@@ -139,10 +127,7 @@ type CountMetric =
   | "zeroReference"
   | "mismatches"
   | "firstSwappedRank"
-  | Extract<
-      MetricName,
-      `nan${string}` | `inf${string}` | `maskedFill${string}`
-    >;
+  | Extract<MetricName, `nan${string}` | `inf${string}` | `maskedFill${string}`>;
 type NumberMetric = Exclude<MetricName, CountMetric | "maxAbsIndex">;
 
 function newBuilder(): Builder {
@@ -175,17 +160,11 @@ function setMaxAbsIndex(
   offset: number | undefined,
   shape: readonly number[],
 ): void {
-  if (offset === undefined)
-    builder.undefined("maxAbsIndex", "no element differs");
+  if (offset === undefined) builder.undefined("maxAbsIndex", "no element differs");
   else builder.index(unravel(offset, shape));
 }
 
-function setQuantiles(
-  builder: Builder,
-  bins: FloatBins,
-  n: number,
-  max: number,
-): void {
+function setQuantiles(builder: Builder, bins: FloatBins, n: number, max: number): void {
   builder.number("p50Abs", quantile(bins, n, 0.5, max));
   builder.number("p90Abs", quantile(bins, n, 0.9, max));
   builder.number("p99Abs", quantile(bins, n, 0.99, max));
@@ -198,8 +177,7 @@ function setTopK(builder: Builder, topK: TopKAgreement | undefined): void {
     builder.undefined("firstSwappedRank", "not asked for");
     return;
   }
-  if (topK.rows === 0)
-    builder.undefined("topKAgreement", "there is no row to rank");
+  if (topK.rows === 0) builder.undefined("topKAgreement", "there is no row to rank");
   else builder.number("topKAgreement", topK.agreement);
   if (topK.firstSwappedRank === undefined) {
     builder.undefined("firstSwappedRank", "no two ranks are swapped");

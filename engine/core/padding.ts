@@ -32,8 +32,7 @@ export function paddingRegion(
   const runs: { offset: number; length: number }[] = [];
   let next = 0;
   for (const run of valid) {
-    if (run.candidate > next)
-      runs.push({ offset: next, length: run.candidate - next });
+    if (run.candidate > next) runs.push({ offset: next, length: run.candidate - next });
     next = Math.max(next, run.candidate + run.length);
   }
   const size = elementCount(candidateShape);
@@ -41,10 +40,7 @@ export function paddingRegion(
   return { pad, runs };
 }
 
-export function paddingLeak(
-  candidate: TensorValue,
-  region: PaddingRegion,
-): PaddingLeak {
+export function paddingLeak(candidate: TensorValue, region: PaddingRegion): PaddingLeak {
   const read = float64Reader(candidate);
   const chunk = new Float64Array(4096);
   let count = 0;

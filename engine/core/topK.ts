@@ -35,9 +35,7 @@ export function topKAgreement(
     const size = Math.max(bestOfReference.length, bestOfCandidate.length);
     if (size > 0) {
       const inReference = new Set(bestOfReference);
-      agreement +=
-        bestOfCandidate.filter((position) => inReference.has(position)).length /
-        size;
+      agreement += bestOfCandidate.filter((position) => inReference.has(position)).length / size;
       rows++;
       for (let rank = 0; rank < size; rank++) {
         if (bestOfReference[rank] === bestOfCandidate[rank]) continue;
@@ -76,10 +74,7 @@ function best(values: readonly number[], k: number): number[] {
   for (let position = 0; position < values.length; position++) {
     const value = values[position] as number;
     if (Number.isNaN(value)) continue;
-    const last =
-      ranked.length < k
-        ? -Infinity
-        : (values[ranked.at(-1) as number] as number);
+    const last = ranked.length < k ? -Infinity : (values[ranked.at(-1) as number] as number);
     if (ranked.length >= k && value <= last) continue;
     let at = ranked.length;
     while (at > 0 && (values[ranked[at - 1] as number] as number) < value) at--;

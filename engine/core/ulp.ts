@@ -26,7 +26,8 @@ export function ulp32(
     const c = candidate[i] as number;
     const mr = r & 0x7fffffff;
     const mc = c & 0x7fffffff;
-    const ulp = (r ^ c) >= 0 ? (mr > mc ? mr - mc : mc - mr) : mr + mc;
+    // Which of two near numbers is larger cannot be predicted, so that must not be a branch.
+    const ulp = (r ^ c) >= 0 ? Math.abs(mr - mc) : mr + mc;
     if (ulp > max) max = ulp;
     sum += ulp;
     if ((mr === 0 || mc === 0) && ulp > 0 && ulp < 0x00800000) flushed++;
@@ -79,8 +80,7 @@ function ulpDistance64(r: number, c: number): number {
   const highC = (pairWords[3] as number) & 0x7fffffff;
   const lowR = pairWords[0] as number;
   const lowC = pairWords[2] as number;
-  const sameSign =
-    ((pairWords[1] as number) ^ (pairWords[3] as number)) >>> 31 === 0;
+  const sameSign = ((pairWords[1] as number) ^ (pairWords[3] as number)) >>> 31 === 0;
   // High and low words are subtracted apart, so that near numbers lose nothing to the size of their bits.
   return sameSign
     ? Math.abs((highC - highR) * 2 ** 32 + (lowC - lowR))

@@ -35,20 +35,16 @@ export function rowVerdict(evidence: RowEvidence): RowVerdict {
   const special = evidence.nanOrInfDisagree ?? false;
   const totalOver = special || !(withinUserTolerance ?? total <= totalGate);
   const introducedOver =
-    introduced !== undefined &&
-    !(introduced <= gate) &&
-    withinUserTolerance !== true;
+    introduced !== undefined && !(introduced <= gate) && withinUserTolerance !== true;
   if (declared && (totalOver || introducedOver)) return "expected";
   if (introducedOver) return "origin";
 
   const inputError = evidence.worstInputError ?? 0;
   // Inputs that differ by rounding alone have no error that could be masked.
-  if (!special && inputError > totalGate && total < inputError / 10)
-    return "masking";
+  if (!special && inputError > totalGate && total < inputError / 10) return "masking";
   if (!totalOver) return evidence.paddingOnly ? "paddingOnly" : "match";
   if (introduced === undefined) return "unknown";
-  const amplified =
-    inputError > 0 && (inherited ?? total) > amplificationLimit * inputError;
+  const amplified = inputError > 0 && (inherited ?? total) > amplificationLimit * inputError;
   return amplified ? "amplifier" : "carrier";
 }
 
@@ -73,12 +69,7 @@ export interface PairEvidence {
 export function pairVerdict(evidence: PairEvidence): Verdict {
   if (evidence.origins > 0 || evidence.outputOverGate) return "fail";
   const covered = evidence.coverage >= evidence.coverageThreshold;
-  if (
-    !covered ||
-    !evidence.outputsCompared ||
-    evidence.unexplained ||
-    evidence.onlyVacuous
-  ) {
+  if (!covered || !evidence.outputsCompared || evidence.unexplained || evidence.onlyVacuous) {
     return "unknown";
   }
   return evidence.warnings ? "warn" : "pass";

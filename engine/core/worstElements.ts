@@ -56,17 +56,10 @@ export function offerBlock(
   }
 }
 
-export function offer(
-  list: WorstList,
-  entry: WorstEntry & { readonly absolute: number },
-): void {
+export function offer(list: WorstList, entry: WorstEntry & { readonly absolute: number }): void {
   const { largest } = list;
   let at = largest.length;
-  while (
-    at > 0 &&
-    (largest[at - 1] as { absolute: number }).absolute < entry.absolute
-  )
-    at--;
+  while (at > 0 && (largest[at - 1] as { absolute: number }).absolute < entry.absolute) at--;
   largest.splice(at, 0, entry);
   if (largest.length > Math.max(1, list.limit)) largest.pop();
 }

@@ -154,11 +154,7 @@ function attributeInDouble(
 }
 
 /** The node as it is, between casts of its float inputs to float32 and of its float outputs back. */
-function inSingle(
-  node: NodeProto,
-  index: number,
-  dtypes: ReadonlyMap<string, DType>,
-): NodeProto[] {
+function inSingle(node: NodeProto, index: number, dtypes: ReadonlyMap<string, DType>): NodeProto[] {
   const isFloatValue = (name: string): boolean => {
     const dtype = dtypes.get(name);
     return dtype !== undefined && isFloat(dtype);

@@ -138,10 +138,7 @@ export function parametersAsInputs(model: ModelProto, names: readonly string[]):
 export function pruned(model: ModelProto): ModelProto {
   const live = withoutDeadNodes(model);
   const graph = graphOf(live);
-  const read = new Set([
-    ...graph.node.flatMap(readsOf),
-    ...graph.output.map(({ name }) => name),
-  ]);
+  const read = new Set([...graph.node.flatMap(readsOf), ...graph.output.map(({ name }) => name)]);
   return withGraph(live, { input: graph.input.filter(({ name }) => read.has(name)) });
 }
 

@@ -65,9 +65,7 @@ export function withReads(node: NodeProto, renamed: ReadonlyMap<string, string>)
     return withFields(graph, {
       node: graph.node.map((one) => withReads(one, inner)),
       output: graph.output.map((port) =>
-        inner.has(port.name)
-          ? withFields(port, { name: inner.get(port.name) ?? port.name })
-          : port,
+        inner.has(port.name) ? withFields(port, { name: inner.get(port.name) ?? port.name }) : port,
       ),
     });
   };

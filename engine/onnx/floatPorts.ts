@@ -34,7 +34,9 @@ export function withFloat32Ports(model: ModelProto): {
     ...[...inputs].map((name) => cast(name, inner(name), TensorProto_DataType.BFLOAT16)),
     ...graph.node.map((one) => {
       const reading = withReads(one, renamed);
-      return withFields(reading, { output: reading.output.map((name) => renamed.get(name) ?? name) });
+      return withFields(reading, {
+        output: reading.output.map((name) => renamed.get(name) ?? name),
+      });
     }),
     // An input that is an output too is float32 already.
     ...[...outputs]
@@ -70,8 +72,12 @@ function inFloat32(port: ValueInfoProto): ValueInfoProto {
 }
 
 function cast(from: string, to: string, type: TensorProto_DataType): NodeProto {
-  const attribute = [
-    { name: "to", type: AttributeProto_AttributeType.INT, i: BigInt(type) },
-  ];
-  return create(NodeProtoSchema, { opType: "Cast", name: `${to}/cast`, input: [from], output: [to], attribute });
+  const attribute = [{ name: "to", type: AttributeProto_AttributeType.INT, i: BigInt(type) }];
+  return create(NodeProtoSchema, {
+    opType: "Cast",
+    name: `${to}/cast`,
+    input: [from],
+    output: [to],
+    attribute,
+  });
 }

@@ -3,7 +3,15 @@ import { isFloat } from "../core/dtypes.js";
 import type { Site } from "../protocol/report.js";
 import type { TraceFrame, TraceSource } from "../protocol/trace.js";
 import { userError } from "../protocol/userError.js";
-import { DecodeError, fields, integer, list, recordOf, text, type Decode } from "../trace/decoder.js";
+import {
+  DecodeError,
+  fields,
+  integer,
+  list,
+  recordOf,
+  text,
+  type Decode,
+} from "../trace/decoder.js";
 import { frame, source, traceRun } from "../trace/traceFile.js";
 import type {
   CandidateGraph,
@@ -38,9 +46,7 @@ export function readCandidateGraph(model: ModelProto): CandidateGraph {
     nodes: readNodes(graph, siteOf),
     inputs: graph.input.filter(({ name }) => !initializers.has(name)).map(readPort),
     outputs: graph.output.map(({ name }) => name),
-    parameters: declared
-      ? declaredParameters(graph, declared, siteOf)
-      : guessedParameters(graph),
+    parameters: declared ? declaredParameters(graph, declared, siteOf) : guessedParameters(graph),
     namesOf: namesOf(graph, names),
     sources: sources.map(({ file, sha256 }) => ({ file, ...(sha256 !== "" && { sha256 }) })),
     framework: metadata.get(`${prefix}framework`) ?? producerOf(model),
@@ -182,7 +188,7 @@ function namesOf(
 }
 
 function producerOf({ producerName }: ModelProto): string {
-  return /torch/i.test(producerName) ? "torch" : producerName || "onnx";
+  return /torch/i.test(producerName) ? "torch" : "onnx";
 }
 
 function decodeEntry<T>(

@@ -18,7 +18,11 @@ import { withFields } from "./fields.js";
 export async function loadModel(file: string): Promise<ModelProto> {
   const bytes = await readFile(file).catch((error: NodeJS.ErrnoException) => {
     throw error.code === "ENOENT"
-      ? userError("model-missing", `there is no model ${file}`, "Check the path, or export it again.")
+      ? userError(
+          "model-missing",
+          `there is no model ${file}`,
+          "Check the path, or export it again.",
+        )
       : userError(
           "model-unreadable",
           `the model ${file} cannot be read: ${error.code ?? error.message}`,
@@ -100,7 +104,7 @@ async function internalised(tensor: TensorProto, file: string): Promise<TensorPr
   const handle = await open(from, "r");
   try {
     const rawData = new Uint8Array(length);
-    for (let done = 0; done < length; ) {
+    for (let done = 0; done < length;) {
       const { bytesRead } = await handle.read(rawData, done, length - done, offset + done);
       if (bytesRead === 0) throw wrong(`lost its data while it was read`, "Try again.");
       done += bytesRead;

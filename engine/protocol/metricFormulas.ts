@@ -12,8 +12,7 @@ export const metricFormulas: Readonly<Record<MetricName, MetricFormula>> = {
   count: {
     label: "n",
     formula: "n = |V|",
-    explanation:
-      "Elements compared: inside the declared layout and finite on both sides.",
+    explanation: "Elements compared: inside the declared layout and finite on both sides.",
   },
   maxAbs: {
     label: "max abs",
@@ -23,8 +22,7 @@ export const metricFormulas: Readonly<Record<MetricName, MetricFormula>> = {
   maxAbsIndex: {
     label: "at",
     formula: "argmax |d|",
-    explanation:
-      "Index in the reference of the element with the largest difference.",
+    explanation: "Index in the reference of the element with the largest difference.",
   },
   meanAbs: {
     label: "mean abs",
@@ -39,20 +37,17 @@ export const metricFormulas: Readonly<Record<MetricName, MetricFormula>> = {
   violations: {
     label: "violations",
     formula: "share of |d| > atol + rtol·|r|",
-    explanation:
-      "Share of elements that numpy.allclose or torch.allclose would refuse.",
+    explanation: "Share of elements that numpy.allclose or torch.allclose would refuse.",
   },
   maxRel: {
     label: "max rel",
     formula: "|d|/|r| where r ≠ 0",
-    explanation:
-      "The largest relative difference; elements with r = 0 are counted apart.",
+    explanation: "The largest relative difference; elements with r = 0 are counted apart.",
   },
   p99Rel: {
     label: "p99 rel",
     formula: "|d|/|r| where r ≠ 0",
-    explanation:
-      "99 % of the relative differences are no larger; known to within 12.5 %.",
+    explanation: "99 % of the relative differences are no larger; known to within 12.5 %.",
   },
   zeroReference: {
     label: "zeros",
@@ -67,8 +62,7 @@ export const metricFormulas: Readonly<Record<MetricName, MetricFormula>> = {
   linfRel: {
     label: "linf rel",
     formula: "max|d| / max|r|",
-    explanation:
-      "The largest difference against the largest value; robust near zero.",
+    explanation: "The largest difference against the largest value; robust near zero.",
   },
   cosine: {
     label: "cosine",
@@ -89,14 +83,12 @@ export const metricFormulas: Readonly<Record<MetricName, MetricFormula>> = {
   maxUlp: {
     label: "max ULP",
     formula: "|ord(c) − ord(r)| in the narrower dtype",
-    explanation:
-      "Most representable numbers between two elements of the narrower type.",
+    explanation: "Most representable numbers between two elements of the narrower type.",
   },
   meanUlp: {
     label: "mean ULP",
     formula: "|ord(c) − ord(r)| in the narrower dtype",
-    explanation:
-      "Mean count of representable numbers between two elements of the narrower type.",
+    explanation: "Mean count of representable numbers between two elements of the narrower type.",
   },
   p50Abs: quantile("p50", "50 %"),
   p90Abs: quantile("p90", "90 %"),
@@ -105,14 +97,12 @@ export const metricFormulas: Readonly<Record<MetricName, MetricFormula>> = {
   topKAgreement: {
     label: "top-k",
     formula: "|TopK(c) ∩ TopK(r)| / k",
-    explanation:
-      "Share of the reference's k best that the candidate has too, mean over the rows.",
+    explanation: "Share of the reference's k best that the candidate has too, mean over the rows.",
   },
   firstSwappedRank: {
     label: "first swap",
     formula: "first rank at which TopK(c) and TopK(r) differ",
-    explanation:
-      "Counted from 1, the earliest over all rows; absent when the order agrees.",
+    explanation: "Counted from 1, the earliest over all rows; absent when the order agrees.",
   },
   mismatches: {
     label: "mismatches",
@@ -121,31 +111,20 @@ export const metricFormulas: Readonly<Record<MetricName, MetricFormula>> = {
   },
   nanReference: count("NaN in r", "NaN in the reference."),
   nanCandidate: count("NaN in c", "NaN in the candidate."),
-  nanBoth: count(
-    "NaN in both",
-    "Positions that are NaN on both sides; accepted with equalNan.",
-  ),
-  nanDisagree: count(
-    "NaN in one",
-    "Positions that are NaN on one side only; each is a failure.",
-  ),
+  nanBoth: count("NaN in both", "Positions that are NaN on both sides; accepted with equalNan."),
+  nanDisagree: count("NaN in one", "Positions that are NaN on one side only; each is a failure."),
   infReference: count("Inf in r", "±Inf in the reference."),
   infCandidate: count("Inf in c", "±Inf in the candidate."),
-  infDisagree: count(
-    "Inf differs",
-    "Positions where ±Inf has no equal; each is a failure.",
-  ),
+  infDisagree: count("Inf differs", "Positions where ±Inf has no equal; each is a failure."),
   maskedFill: {
     label: "masked fills",
     formula: "count of |r| > 1e30",
-    explanation:
-      "Fills of a mask; they compare as a class, by sign and size, not by value.",
+    explanation: "Fills of a mask; they compare as a class, by sign and size, not by value.",
   },
   maskedFillDisagree: {
     label: "fills differ",
     formula: "count of |r| > 1e30 where c is no such fill",
-    explanation:
-      "Masked places of the reference that the candidate does not mask.",
+    explanation: "Masked places of the reference that the candidate does not mask.",
   },
 };
 

@@ -76,7 +76,9 @@ export function startRunner(options: RunnerProcessOptions): RunnerProcess {
 
   /** A child that waits for work must not keep the host from ending. */
   const keepHostAlive = (keep: boolean): void => {
-    const things = [child, child.channel, child.stderr] as ({ ref?(): void; unref?(): void } | null | undefined)[];
+    const things = [child, child.channel, child.stderr] as (
+      { ref?(): void; unref?(): void } | null | undefined
+    )[];
     for (const thing of things) {
       if (keep) thing?.ref?.();
       else thing?.unref?.();
@@ -133,9 +135,7 @@ export function startRunner(options: RunnerProcessOptions): RunnerProcess {
             reject(timedOut(timeoutMs, lastWords()));
           }, timeoutMs);
           void closed.then((how) =>
-            reject(
-              crashed(disposed ? "it was shut down while it ran" : how, lastWords()),
-            ),
+            reject(crashed(disposed ? "it was shut down while it ran" : how, lastWords())),
           );
           // A failure to send means that the child has ended; `closed` says how.
           child.send(request, () => undefined);

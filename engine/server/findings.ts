@@ -77,8 +77,6 @@ const kindTexts: Readonly<Record<Origin["kind"], string>> = {
 
 /** Both sides' lines show: the reference's line points to the line to fix, and so does the line that uses a parameter. */
 function otherLines(index: SiteIndex, origin: Origin, candidate: string): Finding[] {
-  const name =
-    index.report.implementations.find((item) => item.id === candidate)?.label ?? candidate;
   const guilty = isPlace(origin.site)
     ? [relate(index, origin.site, "the line to fix")].filter((item) => item !== undefined)
     : [];
@@ -99,8 +97,8 @@ function otherLines(index: SiteIndex, origin: Origin, candidate: string): Findin
         ]
       : [];
   return [
-    ...at(origin.referenceSite, `${name} differs from this line: ${amount}`),
-    ...at(origin.referenceUsedAt, `${name} uses other values here: ${amount}`),
+    ...at(origin.referenceSite, `${candidate} differs from this line: ${amount}`),
+    ...at(origin.referenceUsedAt, `${candidate} uses other values here: ${amount}`),
     ...at(origin.usedAt, `Uses a parameter that is not the reference's: ${amount}`),
   ];
 }

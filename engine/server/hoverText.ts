@@ -1,5 +1,5 @@
 import path from "node:path";
-import type { Origin, Pair, Report, Row, Site } from "../protocol/report.js";
+import type { Origin, Row, Site } from "../protocol/report.js";
 import {
   goToSiteCommand,
   openPanelCommand,
@@ -36,7 +36,7 @@ export function staleHoverText(): string {
 function section(index: SiteIndex, entry: LineEntry): string {
   // VS Code shows some ten lines of a hover: what to know and where to go come first, the table last.
   const parts = [
-    headline(index.report, entry),
+    headline(entry),
     ...entry.origins.map((origin) => originText(origin)),
     ...entry.touching.map((origin) => touchingText(index, entry, origin)),
     valuesText(entry),
@@ -48,8 +48,8 @@ function section(index: SiteIndex, entry: LineEntry): string {
   return parts.filter((part) => part !== "").join("\n\n");
 }
 
-function headline(report: Report, { pair, side, rows, origins, parameters }: LineEntry): string {
-  const names = `${label(report, pair.candidate)} against ${label(report, pair.reference)}`;
+function headline({ pair, side, rows, origins, parameters }: LineEntry): string {
+  const names = `${escapeMarkdown(pair.candidate)} against ${escapeMarkdown(pair.reference)}`;
   const role = side === "reference" ? " · reference side" : "";
   const verdicts = [
     ...rows.map((row) => row.verdict),
@@ -219,11 +219,6 @@ function siteLink(index: SiteIndex, site: Site): string {
   };
   const name = site.file.length > 60 ? path.basename(site.file) : site.file;
   return commandLink(escapeMarkdown(`${name}:${site.line}`), goToSiteCommand, argument);
-}
-
-function label(report: Report, id: Pair["candidate"]): string {
-  const found = report.implementations.find((item) => item.id === id);
-  return escapeMarkdown(found?.label ?? id);
 }
 
 function instanceName(row: Row): string {

@@ -78,9 +78,9 @@ export function fields(value: unknown, path: string): Fields {
       return decode(object[name], at(path, name));
     },
     optional: <N extends string, T>(name: N, decode: Decode<T>) =>
-      (Object.hasOwn(object, name)
-        ? { [name]: decode(object[name], at(path, name)) }
-        : {}) as { [K in N]?: T },
+      (Object.hasOwn(object, name) ? { [name]: decode(object[name], at(path, name)) } : {}) as {
+        [K in N]?: T;
+      },
   };
 }
 

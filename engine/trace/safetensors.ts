@@ -59,7 +59,7 @@ export async function readSafetensors(file: string): Promise<Map<string, TensorV
     const values = new Map<string, TensorValue>();
     for (const batch of batches([...tensors])) {
       const start = batch[0]?.[1].byteOffset ?? 0;
-      const end = Math.max(...batch.map(([, ref]) => ref.byteOffset + ref.byteLength));
+      const end = batch.reduce((far, [, r]) => Math.max(far, r.byteOffset + r.byteLength), start);
       const bytes = await readRange(handle, start, end - start, file);
       for (const [name, { dtype, shape, byteOffset, byteLength }] of batch) {
         const from = byteOffset - start;
@@ -309,7 +309,11 @@ function list(names: readonly string[]): string {
 
 function unreadable(file: string, error: NodeJS.ErrnoException): UserError {
   return error.code === "ENOENT"
-    ? userError("tensors-missing", `there is no file ${file}`, "Check the path, or record it again.")
+    ? userError(
+        "tensors-missing",
+        `there is no file ${file}`,
+        "Check the path, or record it again.",
+      )
     : userError(
         "tensors-unreadable",
         `${file} cannot be read: ${error.code ?? error.message}`,

@@ -63,7 +63,11 @@ export async function openTrace(file: string): Promise<OpenedTrace> {
 async function readTraceText(file: string): Promise<string> {
   return readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
     throw error.code === "ENOENT"
-      ? userError("trace-missing", `there is no trace ${file}`, "Check the path, or record it again.")
+      ? userError(
+          "trace-missing",
+          `there is no trace ${file}`,
+          "Check the path, or record it again.",
+        )
       : userError(
           "trace-unreadable",
           `the trace ${file} cannot be read: ${error.code ?? error.message}`,

@@ -20,20 +20,14 @@ function main(): void {
   print("float32, 64 MiB of pairs, one thread, best of " + rounds);
   print("");
   print("basic set (norms, maxima, cosine, violations, NaN and Inf)");
-  const basic = measure("  rounding noise", () =>
-    relL2(random.reference, random.candidate),
-  );
+  const basic = measure("  rounding noise", () => relL2(random.reference, random.candidate));
   measure("  equal tensors", () => relL2(equal.reference, equal.candidate));
   print("all metrics, with ULP, quantiles and histogram");
   const full = measure("  rounding noise", () =>
     compareTensors(random.reference, random.candidate),
   );
-  measure("  equal tensors", () =>
-    compareTensors(equal.reference, equal.candidate),
-  );
-  measure("  unrelated tensors", () =>
-    compareTensors(half.reference, half.candidate),
-  );
+  measure("  equal tensors", () => compareTensors(equal.reference, equal.candidate));
+  measure("  unrelated tensors", () => compareTensors(half.reference, half.candidate));
   const runs = Array.from({ length: pairs / 50 }, (_, i) => ({
     reference: i * 50,
     candidate: i * 50,
@@ -55,9 +49,7 @@ function measure(label: string, work: () => unknown): number {
     best = Math.min(best, performance.now() - start);
   }
   const speed = bytes / 2 ** 30 / (best / 1000);
-  print(
-    `${label.padEnd(32)}${speed.toFixed(2).padStart(6)} GiB/s   ${best.toFixed(0)} ms`,
-  );
+  print(`${label.padEnd(32)}${speed.toFixed(2).padStart(6)} GiB/s   ${best.toFixed(0)} ms`);
   return speed;
 }
 
@@ -135,9 +127,7 @@ function compareWithNumpy(basic: number, full: number): void {
     });
     if (result.status !== 0) continue;
     const found = new Map(
-      result.stdout
-        .split("\n")
-        .map((line) => line.split(" ") as [string, string]),
+      result.stdout.split("\n").map((line) => line.split(" ") as [string, string]),
     );
     const speeds = {
       basic: Number(found.get("basic")),

@@ -12,9 +12,7 @@ import {
 import { int64, vector } from "./tensors.js";
 
 const finite16 = (exponentMask: number) =>
-  fc
-    .integer({ min: 0, max: 0xffff })
-    .filter((bits) => (bits & exponentMask) !== exponentMask);
+  fc.integer({ min: 0, max: 0xffff }).filter((bits) => (bits & exponentMask) !== exponentMask);
 
 function decode(dtype: "float16" | "bfloat16", bits: number): number {
   return toFloat64({
@@ -56,50 +54,38 @@ describe("float16 and bfloat16", () => {
   it.each([
     ["float16", 0x7c00],
     ["bfloat16", 0x7f80],
-  ] as const)(
-    "%s survives a round trip through float64",
-    (dtype, exponentMask) => {
-      fc.assert(
-        fc.property(finite16(exponentMask), (bits) => {
-          expect(floatBits(decode(dtype, bits), dtype)).toBe(bits);
-        }),
-      );
-    },
-  );
+  ] as const)("%s survives a round trip through float64", (dtype, exponentMask) => {
+    fc.assert(
+      fc.property(finite16(exponentMask), (bits) => {
+        expect(floatBits(decode(dtype, bits), dtype)).toBe(bits);
+      }),
+    );
+  });
 
   it.each([
     ["float16", 0x7c00],
     ["bfloat16", 0x7f80],
-  ] as const)(
-    "%s rounds to the nearest number, ties to even",
-    (dtype, exponentMask) => {
-      const lower = finite16(exponentMask).filter(
-        (bits) =>
-          ((bits + 1) & exponentMask) !== exponentMask &&
-          (bits & 0x7fff) < 0x7fff,
-      );
-      fc.assert(
-        fc.property(
-          lower,
-          fc.double({ min: 0, max: 1, noNaN: true }),
-          (bits, share) => {
-            const a = decode(dtype, bits);
-            const b = decode(dtype, bits + 1);
-            const x = a + (b - a) * share;
-            const nearer =
-              Math.abs(x - a) === Math.abs(b - x)
-                ? bits + (bits % 2)
-                : Math.abs(x - a) < Math.abs(b - x)
-                  ? bits
-                  : bits + 1;
-            expect(floatBits(x, dtype)).toBe(nearer);
-            const middle = (a + b) / 2;
-            expect(floatBits(middle, dtype)).toBe(bits + (bits % 2));
-          },
-        ),
-      );
-    },
-  );
+  ] as const)("%s rounds to the nearest number, ties to even", (dtype, exponentMask) => {
+    const lower = finite16(exponentMask).filter(
+      (bits) => ((bits + 1) & exponentMask) !== exponentMask && (bits & 0x7fff) < 0x7fff,
+    );
+    fc.assert(
+      fc.property(lower, fc.double({ min: 0, max: 1, noNaN: true }), (bits, share) => {
+        const a = decode(dtype, bits);
+        const b = decode(dtype, bits + 1);
+        const x = a + (b - a) * share;
+        const nearer =
+          Math.abs(x - a) === Math.abs(b - x)
+            ? bits + (bits % 2)
+            : Math.abs(x - a) < Math.abs(b - x)
+              ? bits
+              : bits + 1;
+        expect(floatBits(x, dtype)).toBe(nearer);
+        const middle = (a + b) / 2;
+        expect(floatBits(middle, dtype)).toBe(bits + (bits % 2));
+      }),
+    );
+  });
 
   it("overflows to infinity half a step above the largest number", () => {
     expect(floatBits(65519.99, "float16")).toBe(0x7bff);
@@ -121,17 +107,11 @@ describe("every other type", () => {
     ["bool", [1, 0]],
   ] as const)("%s keeps its values", (dtype, values) => {
     expect([...toFloat64(vector(values, dtype))]).toEqual([...values]);
-    expect(fromFloat64(values, dtype)).toHaveLength(
-      values.length * elementSize[dtype],
-    );
+    expect(fromFloat64(values, dtype)).toHaveLength(values.length * elementSize[dtype]);
   });
 
   it("int64 and uint64 are exact as BigInt", () => {
-    const values = [
-      9223372036854775807n,
-      -9223372036854775808n,
-      9007199254740993n,
-    ];
+    const values = [9223372036854775807n, -9223372036854775808n, 9007199254740993n];
     expect([...toBigInts(int64(values))]).toEqual(values);
     expect([...toBigInts(int64([18446744073709551615n], "uint64"))]).toEqual([
       18446744073709551615n,
@@ -142,9 +122,7 @@ describe("every other type", () => {
   it("bytes at any offset of their buffer are read", () => {
     const shifted = new Uint8Array(9).subarray(1);
     shifted.set(vector([1.5, -2]).bytes);
-    expect([
-      ...toFloat64({ dtype: "float32", shape: [2], bytes: shifted }),
-    ]).toEqual([1.5, -2]);
+    expect([...toFloat64({ dtype: "float32", shape: [2], bytes: shifted })]).toEqual([1.5, -2]);
   });
 });
 

@@ -2,17 +2,8 @@ import { describe, expect, it } from "vitest";
 import { compareTensors, type FindingCode } from "../../engine/core/compare.js";
 import { relL2 } from "../../engine/core/difference.js";
 import { noiseGate, userGate } from "../../engine/core/gates.js";
-import {
-  align,
-  identityAlignment,
-  paddingLeak,
-  paddingRegion,
-} from "../../engine/core/layouts.js";
-import {
-  pairVerdict,
-  rowVerdict,
-  worstVerdict,
-} from "../../engine/core/verdicts.js";
+import { align, identityAlignment, paddingLeak, paddingRegion } from "../../engine/core/layouts.js";
+import { pairVerdict, rowVerdict, worstVerdict } from "../../engine/core/verdicts.js";
 import type { DType, Layout } from "../../engine/protocol/tensor.js";
 import { int64, noise, range, tensor, vector } from "./tensors.js";
 
@@ -46,19 +37,12 @@ function errors(...args: Parameters<typeof compareTensors>): FindingCode[] {
 
 describe("rule 1, shape", () => {
   it("a mismatch is an error, not an exception, and no metric survives it", () => {
-    const result = compareTensors(
-      tensor("float32", [2, 3], range(6)),
-      vector(range(6)),
-    );
-    expect(result.findings.map((finding) => finding.code)).toEqual([
-      "shape-mismatch",
-    ]);
+    const result = compareTensors(tensor("float32", [2, 3], range(6)), vector(range(6)));
+    expect(result.findings.map((finding) => finding.code)).toEqual(["shape-mismatch"]);
     expect(result.findings[0]?.severity).toBe("error");
     expect(result.metrics).toEqual({});
     expect(result.allclose).toBe(false);
-    expect(
-      relL2(tensor("float32", [2, 3], range(6)), vector(range(6))),
-    ).toBeNaN();
+    expect(relL2(tensor("float32", [2, 3], range(6)), vector(range(6)))).toBeNaN();
   });
 
   it("never broadcasts and never takes the same number of elements for a match", () => {
@@ -103,9 +87,7 @@ describe("rule 1, shape", () => {
     const aligned = align(r, { shape: [3, 2] }, { permutation: [1, 0] });
     if (!aligned.ok) throw new Error(aligned.reason);
     const c = tensor("float32", [3, 2], [0, 3, 1, 4, 2, 5]);
-    expect(
-      relL2(tensor("float32", [2, 3], range(6)), c, aligned.alignment),
-    ).toBe(0);
+    expect(relL2(tensor("float32", [2, 3], range(6)), c, aligned.alignment)).toBe(0);
   });
 
   it("reports bytes that do not fill the shape and runs that leave the tensor", () => {
@@ -121,13 +103,8 @@ describe("rule 1, shape", () => {
 
 describe("rule 2, dtype", () => {
   it("widens both exactly and warns of the mismatch", () => {
-    const result = compareTensors(
-      vector([0.1, 1]),
-      vector([0.1, 1], "float64"),
-    );
-    expect(result.findings).toMatchObject([
-      { code: "dtype-mismatch", severity: "warning" },
-    ]);
+    const result = compareTensors(vector([0.1, 1]), vector([0.1, 1], "float64"));
+    expect(result.findings).toMatchObject([{ code: "dtype-mismatch", severity: "warning" }]);
     expect(result.metrics.maxAbs).toBe(Math.fround(0.1) - 0.1);
   });
 
@@ -155,16 +132,11 @@ describe("rule 2, dtype", () => {
     const top = int64([2n ** 64n - 1n], "uint64");
     expect(compareTensors(top, int64([-1n])).metrics.mismatches).toBe(1);
     expect(compareTensors(one, int64([1n])).metrics.mismatches).toBe(0);
-    expect(compareTensors(one, vector([1], "int32")).metrics.mismatches).toBe(
-      0,
-    );
+    expect(compareTensors(one, vector([1], "int32")).metrics.mismatches).toBe(0);
   });
 
   it("says when 64-bit integers had to be rounded to meet a float", () => {
-    expect(codes(vector([1, 2]), int64([1n, 2n]))).toEqual([
-      "dtype-mismatch",
-      "rounded-integer",
-    ]);
+    expect(codes(vector([1, 2]), int64([1n, 2n]))).toEqual(["dtype-mismatch", "rounded-integer"]);
   });
 });
 
@@ -172,23 +144,13 @@ describe("rule 3, bool and index tensors", () => {
   it.each(["bool", "uint8", "int32", "int64"] as const)(
     "%s: counts mismatches, and gives no relative error and no cosine",
     (dtype) => {
-      const result = compareTensors(
-        vector([0, 1, 1, 0], dtype),
-        vector([0, 1, 0, 1], dtype),
-      );
+      const result = compareTensors(vector([0, 1, 1, 0], dtype), vector([0, 1, 0, 1], dtype));
       expect(result.metrics).toMatchObject({
         count: 4,
         mismatches: 2,
         violations: 0.5,
       });
-      for (const name of [
-        "maxRel",
-        "p99Rel",
-        "relL2",
-        "cosine",
-        "maxUlp",
-        "snrDb",
-      ] as const) {
+      for (const name of ["maxRel", "p99Rel", "relL2", "cosine", "maxUlp", "snrDb"] as const) {
         expect(result.metrics[name]).toBeUndefined();
         expect(result.undefined[name]).toMatch(/exactly/);
       }
@@ -202,16 +164,13 @@ describe("rule 3, bool and index tensors", () => {
       shape: [2],
       bytes: Uint8Array.of(2, 0),
     } as const;
-    expect(compareTensors(vector([1, 0], "bool"), odd).metrics.mismatches).toBe(
-      0,
-    );
+    expect(compareTensors(vector([1, 0], "bool"), odd).metrics.mismatches).toBe(0);
   });
 
   it("is exact whatever the tolerance says", () => {
-    expect(
-      compareTensors(vector([7], "int32"), vector([8], "int32"), { atol: 10 })
-        .allclose,
-    ).toBe(false);
+    expect(compareTensors(vector([7], "int32"), vector([8], "int32"), { atol: 10 }).allclose).toBe(
+      false,
+    );
   });
 });
 
@@ -322,14 +281,7 @@ describe("rule 6, zero reference", () => {
 
   it("makes cosine, SNR and relL2 undefined when Σr² = 0 and the candidate differs", () => {
     const result = compareTensors(vector([0, 0]), vector([0, 1]));
-    for (const name of [
-      "cosine",
-      "snrDb",
-      "psnrDb",
-      "relL2",
-      "linfRel",
-      "maxRel",
-    ] as const) {
+    for (const name of ["cosine", "snrDb", "psnrDb", "relL2", "linfRel", "maxRel"] as const) {
       expect(result.metrics[name]).toBeUndefined();
       expect(result.undefined[name]).toBeDefined();
     }
@@ -357,25 +309,18 @@ describe("rule 6, zero reference", () => {
     ["float64", 1e-310],
     ["float16", 2 ** -20],
     ["bfloat16", 2 ** -130],
-  ] as const)(
-    "notes a subnormal flush of %s and does not fail it",
-    (dtype, subnormal) => {
-      for (const [r, c] of [
-        [vector([subnormal, subnormal], dtype), vector([0, 0], dtype)],
-        [vector([0, 1], dtype), vector([subnormal, 1], dtype)],
-      ] as const) {
-        const result = compareTensors(r, c);
-        expect(result.findings).toMatchObject([
-          { code: "subnormal-flush", severity: "information" },
-        ]);
-        expect(result.metrics).toMatchObject({ relL2: 0, maxUlp: 0 });
-        expect(result.allclose).toBe(true);
-      }
-      expect(
-        relL2(vector([subnormal, subnormal], dtype), vector([0, 0], dtype)),
-      ).toBe(0);
-    },
-  );
+  ] as const)("notes a subnormal flush of %s and does not fail it", (dtype, subnormal) => {
+    for (const [r, c] of [
+      [vector([subnormal, subnormal], dtype), vector([0, 0], dtype)],
+      [vector([0, 1], dtype), vector([subnormal, 1], dtype)],
+    ] as const) {
+      const result = compareTensors(r, c);
+      expect(result.findings).toMatchObject([{ code: "subnormal-flush", severity: "information" }]);
+      expect(result.metrics).toMatchObject({ relL2: 0, maxUlp: 0 });
+      expect(result.allclose).toBe(true);
+    }
+    expect(relL2(vector([subnormal, subnormal], dtype), vector([0, 0], dtype))).toBe(0);
+  });
 
   it("does not take a lost normal number for a flush", () => {
     expect(codes(vector([1e-30, 1]), vector([0, 1]))).toEqual([]);
@@ -391,9 +336,7 @@ describe("rule 7, empty tensors", () => {
     const result = compareTensors(empty, empty);
     expect(result.vacuous).toBe(true);
     expect(result.allclose).toBe(true);
-    expect(result.findings).toMatchObject([
-      { code: "vacuous", severity: "warning" },
-    ]);
+    expect(result.findings).toMatchObject([{ code: "vacuous", severity: "warning" }]);
     expect(result.metrics.count).toBe(0);
     expect(relL2(empty, empty)).toBe(0);
   });
@@ -428,14 +371,10 @@ describe("rule 7, empty tensors", () => {
   });
 
   it("a 0-d tensor works", () => {
-    const result = compareTensors(
-      tensor("float32", [], [2]),
-      tensor("float32", [], [3]),
-      {
-        topK: 1,
-        referenceAxes: [],
-      },
-    );
+    const result = compareTensors(tensor("float32", [], [2]), tensor("float32", [], [3]), {
+      topK: 1,
+      referenceAxes: [],
+    });
     expect(result.metrics).toMatchObject({
       count: 1,
       maxAbs: 1,
@@ -448,9 +387,7 @@ describe("rule 7, empty tensors", () => {
   it("masked fills and infinities that agree are something to compare, NaN is not", () => {
     const fills = vector([-3e38, -Infinity]);
     expect(compareTensors(fills, fills).vacuous).toBe(false);
-    expect(
-      compareTensors(vector([NaN]), vector([NaN]), { equalNan: true }).vacuous,
-    ).toBe(true);
+    expect(compareTensors(vector([NaN]), vector([NaN]), { equalNan: true }).vacuous).toBe(true);
   });
 });
 
@@ -508,10 +445,7 @@ describe("rule 10, jagged and padded", () => {
   );
 
   it("covers valid positions only, and padding is its own number, shown and never blamed", () => {
-    const aligned = align(
-      { shape: [5, 2], layout: jagged },
-      { shape: [3, 4, 2] },
-    );
+    const aligned = align({ shape: [5, 2], layout: jagged }, { shape: [3, 4, 2] });
     if (!aligned.ok) throw new Error(aligned.reason);
     const { alignment } = aligned;
     const result = compareTensors(rows, padded, {
@@ -521,12 +455,10 @@ describe("rule 10, jagged and padded", () => {
     expect(result.metrics).toMatchObject({ count: 10, relL2: 0 });
     expect(result.padding).toEqual({ verdict: "paddingOnly", maxAbs: 9 });
     expect(result.allclose).toBe(true);
-    expect(result.findings).toMatchObject([
-      { code: "padding-differs", severity: "warning" },
-    ]);
-    expect(
-      rowVerdict({ total: 0, introduced: 0, gate: 1e-7, paddingOnly: true }),
-    ).toBe("paddingOnly");
+    expect(result.findings).toMatchObject([{ code: "padding-differs", severity: "warning" }]);
+    expect(rowVerdict({ total: 0, introduced: 0, gate: 1e-7, paddingOnly: true })).toBe(
+      "paddingOnly",
+    );
   });
 
   it("is padded on two axes: rows and columns under the length", () => {
@@ -537,10 +469,7 @@ describe("rule 10, jagged and padded", () => {
       axes: [2, 3],
       pad: 0,
     };
-    const aligned = align(
-      { shape: [2, 1, 3, 3], layout },
-      { shape: [2, 1, 3, 3] },
-    );
+    const aligned = align({ shape: [2, 1, 3, 3], layout }, { shape: [2, 1, 3, 3] });
     if (!aligned.ok) throw new Error(aligned.reason);
     const r = tensor("float32", [2, 1, 3, 3], range(18, 1));
     const valid = new Set([0, 9, 10, 12, 13]);
@@ -576,21 +505,14 @@ describe("rule 10, jagged and padded", () => {
     const layout: Layout = { kind: "jagged", offsets: [0, 2, 4] };
     const aligned = align({ shape: [5, 2], layout }, { shape: [5, 2] });
     if (!aligned.ok) throw new Error(aligned.reason);
-    expect(aligned.findings).toMatchObject([
-      { code: "offsets-tail", severity: "warning" },
-    ]);
+    expect(aligned.findings).toMatchObject([{ code: "offsets-tail", severity: "warning" }]);
     expect(aligned.alignment.count).toBe(8);
   });
 
   it("reports a padded width under a length as truncation", () => {
-    const aligned = align(
-      { shape: [5, 2], layout: jagged },
-      { shape: [3, 2, 2] },
-    );
+    const aligned = align({ shape: [5, 2], layout: jagged }, { shape: [3, 2, 2] });
     if (!aligned.ok) throw new Error(aligned.reason);
-    expect(aligned.findings).toMatchObject([
-      { code: "truncation", severity: "error" },
-    ]);
+    expect(aligned.findings).toMatchObject([{ code: "truncation", severity: "error" }]);
     expect(aligned.alignment.count).toBe(8);
     const declared: Layout = {
       kind: "padded",
@@ -599,10 +521,7 @@ describe("rule 10, jagged and padded", () => {
       axes: [1],
       pad: 0,
     };
-    const both = align(
-      { shape: [5, 2], layout: jagged },
-      { shape: [3, 2, 2], layout: declared },
-    );
+    const both = align({ shape: [5, 2], layout: jagged }, { shape: [3, 2, 2], layout: declared });
     expect(both).toMatchObject({
       ok: true,
       findings: [{ code: "truncation" }],
@@ -653,26 +572,10 @@ describe("rule 12, verdict lattice", () => {
   };
 
   it.each([
-    [
-      "an origin is FAIL, whatever is unknown",
-      { ...unknown, origins: 1 },
-      "fail",
-    ],
-    [
-      "an output over its gate is FAIL",
-      { ...unknown, outputOverGate: true },
-      "fail",
-    ],
-    [
-      "coverage under its threshold is UNKNOWN",
-      { coverage: 0.899, warnings: true },
-      "unknown",
-    ],
-    [
-      "an output that was not compared is UNKNOWN",
-      { outputsCompared: false },
-      "unknown",
-    ],
+    ["an origin is FAIL, whatever is unknown", { ...unknown, origins: 1 }, "fail"],
+    ["an output over its gate is FAIL", { ...unknown, outputOverGate: true }, "fail"],
+    ["coverage under its threshold is UNKNOWN", { coverage: 0.899, warnings: true }, "unknown"],
+    ["an output that was not compared is UNKNOWN", { outputsCompared: false }, "unknown"],
     ["an unexplained difference is UNKNOWN", { unexplained: true }, "unknown"],
     ["a difference in padding or dtype is WARN", { warnings: true }, "warn"],
     ["coverage that is not a number is UNKNOWN", { coverage: NaN }, "unknown"],

@@ -1,8 +1,5 @@
 import { describe, expect, it } from "vitest";
-import {
-  opName,
-  propagateLayouts,
-} from "../../engine/core/layoutPropagation.js";
+import { opName, propagateLayouts } from "../../engine/core/layoutPropagation.js";
 import type { Layout } from "../../engine/protocol/tensor.js";
 import type { TraceFile } from "../../engine/protocol/trace.js";
 
@@ -57,12 +54,7 @@ class TraceSketch {
   padded(features: number): number {
     const attributes = { offsets, padding_value: 0.0 };
     const rows = this.jagged(features);
-    return this.op(
-      "fbgemm.jagged_to_padded_dense",
-      [rows],
-      [2, 4, features],
-      attributes,
-    );
+    return this.op("fbgemm.jagged_to_padded_dense", [rows], [2, 4, features], attributes);
   }
 
   layout(id: number): Layout | undefined {
@@ -103,14 +95,9 @@ describe("propagateLayouts", () => {
   it("starts at the jagged operators", () => {
     const trace = new TraceSketch();
     const lengthsTensor = trace.input([2]);
-    const cumsum = trace.op(
-      "fbgemm.asynchronous_complete_cumsum",
-      [lengthsTensor],
-      [3],
-      {
-        offsets,
-      },
-    );
+    const cumsum = trace.op("fbgemm.asynchronous_complete_cumsum", [lengthsTensor], [3], {
+      offsets,
+    });
     const rows = trace.jagged(6);
     const dense = trace.padded(6);
     expect(trace.layout(cumsum)).toBeUndefined();
@@ -121,19 +108,15 @@ describe("propagateLayouts", () => {
   it("takes a layout that the trace declares", () => {
     const trace = new TraceSketch();
     const x = trace.input([2, 4, 6], paddedOn([1]) as Layout);
-    expect(
-      trace.layout(trace.op("torch.nn.functional.silu", [x], [2, 4, 6])),
-    ).toEqual(paddedOn([1]));
+    expect(trace.layout(trace.op("torch.nn.functional.silu", [x], [2, 4, 6]))).toEqual(
+      paddedOn([1]),
+    );
   });
 
   it("follows an HSTU layer from rows to the attention matrix and back", () => {
     const trace = new TraceSketch();
     const x = trace.jagged(6);
-    const norm = trace.op(
-      "torch.nn.functional.layer_norm",
-      [x, null, null],
-      [5, 6],
-    );
+    const norm = trace.op("torch.nn.functional.layer_norm", [x, null, null], [5, 6]);
     const uvqk = trace.op("torch.mm", [norm, trace.input([6, 24])], [5, 24]);
     const act = trace.op("torch.nn.functional.silu", [uvqk], [5, 24]);
     const u = trace.op("torch.split", [act], [5, 6]);
@@ -147,17 +130,9 @@ describe("propagateLayouts", () => {
       equation: "bnhd,bmhd->bhnm",
     });
     expect(trace.layout(scores)).toEqual(paddedOn([2, 3]));
-    const biased = trace.op(
-      "Tensor.add",
-      [scores, trace.input([2, 1, 4, 4])],
-      [2, 2, 4, 4],
-    );
+    const biased = trace.op("Tensor.add", [scores, trace.input([2, 1, 4, 4])], [2, 2, 4, 4]);
     expect(trace.layout(biased)).toEqual(paddedOn([2, 3], "NaN"));
-    const masked = trace.op(
-      "Tensor.mul",
-      [biased, trace.input([1, 1, 4, 4])],
-      [2, 2, 4, 4],
-    );
+    const masked = trace.op("Tensor.mul", [biased, trace.input([1, 1, 4, 4])], [2, 2, 4, 4]);
     const attention = trace.op("torch.einsum", [masked, heads], [2, 4, 2, 3], {
       equation: "bhnm,bmhd->bnhd",
     });
@@ -166,11 +141,7 @@ describe("propagateLayouts", () => {
     const rows = trace.op("fbgemm.dense_to_jagged", [merged], [5, 6], {
       offsets,
     });
-    const out = trace.op(
-      "torch.nn.functional.linear",
-      [rows, trace.input([6, 6])],
-      [5, 6],
-    );
+    const out = trace.op("torch.nn.functional.linear", [rows, trace.input([6, 6])], [5, 6]);
     const residual = trace.op("Tensor.__add__", [out, x], [5, 6]);
     expect(trace.layout(residual)).toEqual(jaggedLayout);
   });
@@ -185,9 +156,7 @@ describe("propagateLayouts", () => {
     expect(trace.layout(turned)).toEqual(paddedOn([2]));
     const scores = trace.op("torch.bmm", [x, turned], [2, 4, 4]);
     expect(trace.layout(scores)).toEqual(paddedOn([1, 2]));
-    expect(
-      trace.layout(trace.op("torch.matmul", [scores, x], [2, 4, 6])),
-    ).toEqual(paddedOn([1]));
+    expect(trace.layout(trace.op("torch.matmul", [scores, x], [2, 4, 6]))).toEqual(paddedOn([1]));
   });
 
   it("moves axes with permute, transpose, unsqueeze and squeeze", () => {
@@ -223,9 +192,7 @@ describe("propagateLayouts", () => {
     expect(trace.layout(trace.op("Tensor.div", [x, norm], [2, 4, 6]))).toEqual(
       paddedOn([1], "NaN"),
     );
-    expect(
-      trace.layout(trace.op("torch.sum", [x], [2, 6], { dim: 1 })),
-    ).toBeUndefined();
+    expect(trace.layout(trace.op("torch.sum", [x], [2, 6], { dim: 1 }))).toBeUndefined();
   });
 
   it("knows the pad value only where zero stays zero", () => {
@@ -237,26 +204,18 @@ describe("propagateLayouts", () => {
       const layout = trace.layout(id);
       return layout?.kind === "padded" ? layout.pad : undefined;
     };
-    expect(
-      pad(trace.op("torch.nn.functional.linear", [x, weight], [2, 4, 6])),
-    ).toBe(0);
-    expect(
-      pad(trace.op("torch.nn.functional.linear", [x, weight, bias], [2, 4, 6])),
-    ).toBe("NaN");
+    expect(pad(trace.op("torch.nn.functional.linear", [x, weight], [2, 4, 6]))).toBe(0);
+    expect(pad(trace.op("torch.nn.functional.linear", [x, weight, bias], [2, 4, 6]))).toBe("NaN");
     expect(pad(trace.op("Tensor.add", [x, x], [2, 4, 6]))).toBe(0);
     expect(pad(trace.op("Tensor.add", [x, bias], [2, 4, 6]))).toBe("NaN");
-    expect(pad(trace.op("Tensor.add", [x], [2, 4, 6], { other: 1 }))).toBe(
-      "NaN",
-    );
+    expect(pad(trace.op("Tensor.add", [x], [2, 4, 6], { other: 1 }))).toBe("NaN");
     expect(pad(trace.op("torch.sigmoid", [x], [2, 4, 6]))).toBe("NaN");
     const minusOne = trace.op("fbgemm.jagged_to_padded_dense", [x], [2, 4, 6], {
       offsets,
       padding_value: -1,
     });
     expect(pad(trace.op("Tensor.contiguous", [minusOne], [2, 4, 6]))).toBe(-1);
-    expect(pad(trace.op("Tensor.mul", [minusOne, bias], [2, 4, 6]))).toBe(
-      "NaN",
-    );
+    expect(pad(trace.op("Tensor.mul", [minusOne, bias], [2, 4, 6]))).toBe("NaN");
   });
 
   it.each<[string, string, number[], Record<string, unknown>]>([
@@ -266,27 +225,18 @@ describe("propagateLayouts", () => {
     ["an index that drops an axis", "Tensor.__getitem__", [2, 6], {}],
     ["a concatenation along the sequence", "torch.cat", [2, 8, 6], {}],
     ["an einsum without its equation", "torch.einsum", [2, 4, 6], {}],
-    [
-      "a transpose whose axes are not recorded",
-      "Tensor.transpose",
-      [2, 6, 4],
-      {},
-    ],
+    ["a transpose whose axes are not recorded", "Tensor.transpose", [2, 6, 4], {}],
   ])("makes a dense tensor of %s", (_, kind, shape, attributes) => {
     const trace = new TraceSketch();
     const x = trace.padded(6);
-    expect(
-      trace.layout(trace.op(kind, [x], shape, attributes)),
-    ).toBeUndefined();
+    expect(trace.layout(trace.op(kind, [x], shape, attributes))).toBeUndefined();
   });
 
   it("does not follow an index by a tensor, which may permute rows", () => {
     const trace = new TraceSketch();
     const x = trace.padded(6);
     const index = trace.input([4]);
-    expect(
-      trace.layout(trace.op("Tensor.__getitem__", [x, index], [2, 4, 6])),
-    ).toBeUndefined();
+    expect(trace.layout(trace.op("Tensor.__getitem__", [x, index], [2, 4, 6]))).toBeUndefined();
   });
 
   it("drops samples of other lengths that meet", () => {
@@ -296,17 +246,13 @@ describe("propagateLayouts", () => {
       ...paddedOn([1]),
       lengths: [1, 1],
     } as Layout);
-    expect(
-      trace.layout(trace.op("Tensor.add", [x, other], [2, 4, 6])),
-    ).toBeUndefined();
+    expect(trace.layout(trace.op("Tensor.add", [x, other], [2, 4, 6]))).toBeUndefined();
   });
 
   it("concatenates along the last axis", () => {
     const trace = new TraceSketch();
     const x = trace.jagged(6);
-    expect(trace.layout(trace.op("torch.cat", [x, x], [5, 12]))).toEqual(
-      jaggedLayout,
-    );
+    expect(trace.layout(trace.op("torch.cat", [x, x], [5, 12]))).toEqual(jaggedLayout);
   });
 });
 

@@ -22,11 +22,7 @@ const lengthsAndWidth = fc.record({
 });
 
 /** Where element (sample, position, feature) lies on each side, by plain arithmetic. */
-function expectedRuns(
-  lengths: readonly number[],
-  width: number,
-  features: number,
-): string[] {
+function expectedRuns(lengths: readonly number[], width: number, features: number): string[] {
   const all: string[] = [];
   let row = 0;
   for (const [b, length] of lengths.entries()) {
@@ -60,10 +56,7 @@ function transform(reference: LaidOut, candidate: LaidOut): string {
 
 const jagged = (lengths: readonly number[]): Layout => ({
   kind: "jagged",
-  offsets: lengths.reduce<number[]>(
-    (o, l) => [...o, (o.at(-1) as number) + l],
-    [0],
-  ),
+  offsets: lengths.reduce<number[]>((o, l) => [...o, (o.at(-1) as number) + l], [0]),
 });
 const padded = (lengths: readonly number[], axes = [1]): Layout => ({
   kind: "padded",
@@ -82,9 +75,7 @@ describe("align", () => {
         const r = { shape: [rows, features], layout: jagged(lengths) };
         const shape = [lengths.length, width, features];
         // A candidate of the reference's own rank would be read as jagged; this one has one axis more.
-        expect(elements(r, { shape })).toEqual(
-          expectedRuns(lengths, width, features),
-        );
+        expect(elements(r, { shape })).toEqual(expectedRuns(lengths, width, features));
         expect(elements(r, { shape, layout: padded(lengths) })).toEqual(
           expectedRuns(lengths, width, features),
         );
@@ -107,63 +98,50 @@ describe("align", () => {
   });
 
   it("padded → padded of another width keeps the valid rows", () => {
-    expect(
-      elements(
-        { shape: [2, 3, 2], layout: padded([1, 2]) },
-        { shape: [2, 5, 2] },
-      ),
-    ).toEqual(["0:0", "1:1", "6:10", "7:11", "8:12", "9:13"]);
+    expect(elements({ shape: [2, 3, 2], layout: padded([1, 2]) }, { shape: [2, 5, 2] })).toEqual([
+      "0:0",
+      "1:1",
+      "6:10",
+      "7:11",
+      "8:12",
+      "9:13",
+    ]);
   });
 
   it("padded on two axes keeps valid × valid, also where the widths differ", () => {
     const layout = padded([1, 2], [2, 3]);
-    expect(
-      elements({ shape: [2, 1, 2, 2], layout }, { shape: [2, 1, 3, 3] }),
-    ).toEqual(["0:0", "4:9", "5:10", "6:12", "7:13"]);
+    expect(elements({ shape: [2, 1, 2, 2], layout }, { shape: [2, 1, 3, 3] })).toEqual([
+      "0:0",
+      "4:9",
+      "5:10",
+      "6:12",
+      "7:13",
+    ]);
   });
 
   it("splits and merges heads on the last axis", () => {
     const same = range(24).map((i) => `${i}:${i}`);
     const dense: Layout = { kind: "dense" };
+    expect(elements({ shape: [4, 6], layout: dense }, { shape: [4, 2, 3] })).toEqual(same);
+    expect(elements({ shape: [4, 2, 3], layout: dense }, { shape: [4, 6] })).toEqual(same);
+    expect(elements({ shape: [3, 4], layout: jagged([1, 2]) }, { shape: [2, 2, 2, 2] })).toEqual(
+      expectedRuns([1, 2], 2, 4),
+    );
     expect(
-      elements({ shape: [4, 6], layout: dense }, { shape: [4, 2, 3] }),
-    ).toEqual(same);
-    expect(
-      elements({ shape: [4, 2, 3], layout: dense }, { shape: [4, 6] }),
-    ).toEqual(same);
-    expect(
-      elements(
-        { shape: [3, 4], layout: jagged([1, 2]) },
-        { shape: [2, 2, 2, 2] },
-      ),
-    ).toEqual(expectedRuns([1, 2], 2, 4));
-    expect(
-      elements(
-        { shape: [2, 2, 2, 2], layout: padded([1, 2]) },
-        { shape: [3, 4] },
-      ).length,
+      elements({ shape: [2, 2, 2, 2], layout: padded([1, 2]) }, { shape: [3, 4] }).length,
     ).toBe(12);
-    expect(
-      transform({ shape: [4, 6], layout: dense }, { shape: [4, 2, 3] }),
-    ).toBe("heads split");
-    expect(
-      transform({ shape: [4, 2, 3], layout: dense }, { shape: [4, 6] }),
-    ).toBe("heads merged");
+    expect(transform({ shape: [4, 6], layout: dense }, { shape: [4, 2, 3] })).toBe("heads split");
+    expect(transform({ shape: [4, 2, 3], layout: dense }, { shape: [4, 6] })).toBe("heads merged");
   });
 
   it("names the transform that it proved", () => {
     const r = { shape: [3, 4], layout: jagged([1, 2]) };
     expect(transform(r, { shape: [3, 4] })).toBe("identical");
     expect(transform(r, { shape: [2, 2, 4] })).toBe("jagged → padded");
-    expect(transform(r, { shape: [2, 2, 2, 2] })).toBe(
-      "jagged → padded, heads split",
+    expect(transform(r, { shape: [2, 2, 2, 2] })).toBe("jagged → padded, heads split");
+    expect(transform({ shape: [2, 2, 4], layout: padded([1, 2]) }, { shape: [3, 4] })).toBe(
+      "padded → jagged",
     );
-    expect(
-      transform(
-        { shape: [2, 2, 4], layout: padded([1, 2]) },
-        { shape: [3, 4] },
-      ),
-    ).toBe("padded → jagged");
   });
 
   it("composes a declared permutation with padding: [ΣL, H·d] against [B, H, N, d]", () => {
@@ -174,28 +152,20 @@ describe("align", () => {
       for (let j = 0; j < length; j++, row++) {
         for (let h = 0; h < 2; h++) {
           for (let f = 0; f < 3; f++) {
-            expected.push(
-              `${row * 6 + h * 3 + f}:${((b * 2 + h) * 4 + j) * 3 + f}`,
-            );
+            expected.push(`${row * 6 + h * 3 + f}:${((b * 2 + h) * 4 + j) * 3 + f}`);
           }
         }
       }
     }
     const r = { shape: [3, 6], layout: jagged(lengths) };
-    expect(elements(r, { shape: [2, 2, 4, 3] }, [0, 2, 1, 3])).toEqual(
-      expected,
-    );
+    expect(elements(r, { shape: [2, 2, 4, 3] }, [0, 2, 1, 3])).toEqual(expected);
     expect(align(r, { shape: [2, 2, 4, 3] }).ok).toBe(false);
-    expect(
-      align(r, { shape: [2, 2, 4, 3] }, { permutation: [0, 2, 2, 3] }).ok,
-    ).toBe(false);
+    expect(align(r, { shape: [2, 2, 4, 3] }, { permutation: [0, 2, 2, 3] }).ok).toBe(false);
   });
 
   it("refuses samples of other lengths, other numbers of samples and other features", () => {
     const r = { shape: [3, 4], layout: jagged([1, 2]) };
-    expect(align(r, { shape: [2, 2, 4], layout: padded([2, 1]) }).ok).toBe(
-      false,
-    );
+    expect(align(r, { shape: [2, 2, 4], layout: padded([2, 1]) }).ok).toBe(false);
     expect(align(r, { shape: [3, 2, 4] }).ok).toBe(false);
     expect(align(r, { shape: [2, 2, 5] }).ok).toBe(false);
     expect(align(r, { shape: [12] }).ok).toBe(false);
@@ -215,18 +185,11 @@ describe("checkLayout", () => {
     ["as many lengths as samples", padded([1]), [2, 2], "lengths-invalid"],
     ["lengths that are counts", padded([-1, 2]), [2, 2], "lengths-invalid"],
     ["axes within the tensor", padded([1, 2], [3]), [2, 2], "axes-invalid"],
-    [
-      "a batch axis that is no padded axis",
-      padded([1, 2], [0]),
-      [2, 2],
-      "axes-invalid",
-    ],
+    ["a batch axis that is no padded axis", padded([1, 2], [0]), [2, 2], "axes-invalid"],
     ["widths no less than the lengths", padded([1, 3]), [2, 2], "truncation"],
     ["rows for jagged", jagged([0]), [], "offsets-invalid"],
   ] as const)("asks for %s", (_, layout, shape, code) => {
-    expect(checkLayout(layout, shape)).toMatchObject([
-      { code, severity: "error" },
-    ]);
+    expect(checkLayout(layout, shape)).toMatchObject([{ code, severity: "error" }]);
   });
 });
 
@@ -235,17 +198,12 @@ describe("substitute", () => {
     const lengths = [1, 2];
     const r = tensor("float64", [3, 2], [1.1, 2, 3, 4, 5, 6]);
     const c = tensor("float16", [2, 3, 2], range(12, 100));
-    const aligned = align(
-      { shape: r.shape, layout: jagged(lengths) },
-      { shape: c.shape },
-    );
+    const aligned = align({ shape: r.shape, layout: jagged(lengths) }, { shape: c.shape });
     if (!aligned.ok) throw new Error(aligned.reason);
     const before = c.bytes.slice();
     const s = substitute(r, c, aligned.alignment);
     expect(s.dtype).toBe("float16");
-    expect([...toFloat64(s)]).toEqual([
-      1.099609375, 2, 102, 103, 104, 105, 3, 4, 5, 6, 110, 111,
-    ]);
+    expect([...toFloat64(s)]).toEqual([1.099609375, 2, 102, 103, 104, 105, 3, 4, 5, 6, 110, 111]);
     expect(relL2(r, s, aligned.alignment)).toBeLessThan(1e-3);
     expect(c.bytes).toEqual(before);
   });
@@ -257,25 +215,18 @@ describe("substitute", () => {
       count: 2,
       transform: "",
     };
-    expect(
-      substitute(r, tensor("int64", [2], [8, 9]), alignment).bytes,
-    ).toEqual(r.bytes);
-    expect([
-      ...toFloat64(substitute(r, tensor("int32", [2], [8, 9]), alignment)),
-    ]).toEqual([1, 2]);
+    expect(substitute(r, tensor("int64", [2], [8, 9]), alignment).bytes).toEqual(r.bytes);
+    expect([...toFloat64(substitute(r, tensor("int32", [2], [8, 9]), alignment))]).toEqual([1, 2]);
     const wide = tensor("int64", [2], [2 ** 40, 2]);
-    expect([
-      ...toFloat64(substitute(wide, tensor("int32", [2], [8, 9]), alignment)),
-    ]).toEqual([8, 9]);
+    expect([...toFloat64(substitute(wide, tensor("int32", [2], [8, 9]), alignment))]).toEqual([
+      8, 9,
+    ]);
   });
 });
 
 describe("paddingRegion", () => {
   it("is all that the alignment does not reach", () => {
-    const aligned = align(
-      { shape: [3, 2], layout: jagged([1, 2]) },
-      { shape: [2, 3, 2] },
-    );
+    const aligned = align({ shape: [3, 2], layout: jagged([1, 2]) }, { shape: [2, 3, 2] });
     if (!aligned.ok) throw new Error(aligned.reason);
     expect(paddingRegion(aligned.alignment, [2, 3, 2], 0).runs).toEqual([
       { offset: 2, length: 4 },

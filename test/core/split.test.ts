@@ -4,9 +4,7 @@ import { relL2, splitDifference } from "../../engine/core/difference.js";
 import { align } from "../../engine/core/layouts.js";
 import { int64, noise, tensor, vector } from "./tensors.js";
 
-const number = fc
-  .double({ min: -100, max: 100, noNaN: true })
-  .map((x) => Math.fround(x));
+const number = fc.double({ min: -100, max: 100, noNaN: true }).map((x) => Math.fround(x));
 const triple = fc
   .array(fc.tuple(number, number, number), { minLength: 1, maxLength: 40 })
   .filter((rows) => rows.some(([r]) => Math.abs(r) > 1e-3));
@@ -15,14 +13,8 @@ describe("splitDifference", () => {
   it("splits the total element by element: total = introduced + inherited", () => {
     fc.assert(
       fc.property(triple, (rows) => {
-        const [r, replayed, total] = [0, 1, 2].map((k) =>
-          rows.map((row) => row[k] as number),
-        );
-        const split = splitDifference(
-          vector(r ?? []),
-          vector(replayed ?? []),
-          vector(total ?? []),
-        );
+        const [r, replayed, total] = [0, 1, 2].map((k) => rows.map((row) => row[k] as number));
+        const split = splitDifference(vector(r ?? []), vector(replayed ?? []), vector(total ?? []));
         const norm = Math.sqrt(rows.reduce((sum, [a]) => sum + a * a, 0));
         let introduced = 0;
         let inherited = 0;
@@ -74,11 +66,7 @@ describe("splitDifference", () => {
 
   it("is exact for 64-bit integers", () => {
     const big = 2n ** 60n;
-    const split = splitDifference(
-      int64([big]),
-      int64([big + 1n]),
-      int64([big + 1n]),
-    );
+    const split = splitDifference(int64([big]), int64([big + 1n]), int64([big + 1n]));
     expect(split.introduced).toBeGreaterThan(0);
     expect(split.inherited).toBe(0);
     expect(split.total).toBe(split.introduced);
@@ -98,9 +86,7 @@ describe("splitDifference", () => {
     });
     const nan = vector([NaN, 2]);
     expect(splitDifference(nan, nan, nan).total).toBeNaN();
-    expect(
-      splitDifference(nan, nan, nan, undefined, { equalNan: true }).total,
-    ).toBe(0);
+    expect(splitDifference(nan, nan, nan, undefined, { equalNan: true }).total).toBe(0);
     const fill = vector([-3e38, 2]);
     expect(splitDifference(fill, vector([-1e38, 2]), fill)).toEqual({
       total: 0,
@@ -110,9 +96,7 @@ describe("splitDifference", () => {
   });
 
   it("is NaN, and throws nothing, when shapes differ or Σr² = 0", () => {
-    expect(
-      splitDifference(vector([1]), vector([1, 2]), vector([1])).total,
-    ).toBeNaN();
+    expect(splitDifference(vector([1]), vector([1, 2]), vector([1])).total).toBeNaN();
     expect(splitDifference(vector([0]), vector([1]), vector([1]))).toEqual({
       total: NaN,
       introduced: NaN,
@@ -122,7 +106,5 @@ describe("splitDifference", () => {
 });
 
 function expectNear(actual: number, expected: number, tolerance = 1e-12): void {
-  expect(Math.abs(actual - expected)).toBeLessThanOrEqual(
-    tolerance * Math.max(1, expected),
-  );
+  expect(Math.abs(actual - expected)).toBeLessThanOrEqual(tolerance * Math.max(1, expected));
 }

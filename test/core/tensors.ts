@@ -11,21 +11,12 @@ export function tensor(
   return { dtype, shape, bytes: fromFloat64(values, dtype) };
 }
 
-export function vector(
-  values: readonly number[],
-  dtype: DType = "float32",
-): TensorValue {
+export function vector(values: readonly number[], dtype: DType = "float32"): TensorValue {
   return tensor(dtype, [values.length], values);
 }
 
-export function int64(
-  values: readonly bigint[],
-  dtype: "int64" | "uint64" = "int64",
-): TensorValue {
-  const elements =
-    dtype === "int64"
-      ? BigInt64Array.from(values)
-      : BigUint64Array.from(values);
+export function int64(values: readonly bigint[], dtype: "int64" | "uint64" = "int64"): TensorValue {
+  const elements = dtype === "int64" ? BigInt64Array.from(values) : BigUint64Array.from(values);
   return {
     dtype,
     shape: [values.length],

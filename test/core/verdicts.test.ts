@@ -16,11 +16,7 @@ describe("rowVerdict", () => {
     ["total within gate", { total: 5e-8, introduced: 5e-8 }, "match"],
     ["total on the gate", { total: gate, introduced: gate }, "match"],
     ["match without a replay", { total: 5e-8 }, "match"],
-    [
-      "introduced over the gate",
-      { total: 0.5, introduced: 0.5, inherited: 0 },
-      "origin",
-    ],
+    ["introduced over the gate", { total: 0.5, introduced: 0.5, inherited: 0 }, "origin"],
     [
       "introduced over the gate while rounding from further up hides it in the total",
       { total: 1e-6, introduced: 1e-6, accumulatedGate: 5e-6 },
@@ -32,11 +28,7 @@ describe("rowVerdict", () => {
       { total: 0.3, introduced: 1e-8, inherited: 0.3, worstInputError: 0.2 },
       "carrier",
     ],
-    [
-      "NaN came in",
-      { total: NaN, introduced: 0, inherited: NaN, worstInputError: NaN },
-      "carrier",
-    ],
+    ["NaN came in", { total: NaN, introduced: 0, inherited: NaN, worstInputError: NaN }, "carrier"],
     [
       "total within the rounding that accumulated",
       { total: 3e-7, introduced: 1e-8, inherited: 3e-7, accumulatedGate: 4e-7 },
@@ -57,32 +49,12 @@ describe("rowVerdict", () => {
       { total: 0.01, introduced: 0, inherited: 0.01, worstInputError: 0.2 },
       "masking",
     ],
-    [
-      "the error vanished",
-      { total: 0, introduced: 0, worstInputError: 0.2 },
-      "masking",
-    ],
-    [
-      "inputs differ by rounding only",
-      { total: 0, introduced: 0, worstInputError: 5e-8 },
-      "match",
-    ],
+    ["the error vanished", { total: 0, introduced: 0, worstInputError: 0.2 }, "masking"],
+    ["inputs differ by rounding only", { total: 0, introduced: 0, worstInputError: 5e-8 }, "match"],
     ["declared", { total: 0.5, introduced: 0.5, expected: true }, "expected"],
-    [
-      "declared, but it matches",
-      { total: 0, introduced: 0, expected: true },
-      "match",
-    ],
-    [
-      "declared and not paired",
-      { total: undefined, expected: true },
-      "expected",
-    ],
-    [
-      "only padding differs",
-      { total: 0, introduced: 0, paddingOnly: true },
-      "paddingOnly",
-    ],
+    ["declared, but it matches", { total: 0, introduced: 0, expected: true }, "match"],
+    ["declared and not paired", { total: undefined, expected: true }, "expected"],
+    ["only padding differs", { total: 0, introduced: 0, paddingOnly: true }, "paddingOnly"],
     [
       "padding differs and the op is wrong",
       { total: 0.5, introduced: 0.5, paddingOnly: true },
@@ -174,9 +146,7 @@ describe("userGate", () => {
 
   it("follows from rtol and atol as the largest relL2 that they admit", () => {
     expect(userGate({ rtol: 1e-3 })).toEqual({ value: 1e-3, from: "user" });
-    expect(userGate({ rtol: 0.5, atol: 2 }, { count: 4, norm: 8 })?.value).toBe(
-      1,
-    );
+    expect(userGate({ rtol: 0.5, atol: 2 }, { count: 4, norm: 8 })?.value).toBe(1);
   });
 
   it("is none where the tolerance sets none", () => {

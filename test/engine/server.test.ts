@@ -260,11 +260,13 @@ async function connect(lastReport?: string): Promise<Client> {
     (params: { uri: string; diagnostics: Diagnostic[] }) =>
       void diagnostics.set(params.uri, params.diagnostics),
   );
-  connection.onNotification("hstuParity/reportChanged", (params: ReportChangedParams) =>
-    void reports.push(params),
+  connection.onNotification(
+    "hstuParity/reportChanged",
+    (params: ReportChangedParams) => void reports.push(params),
   );
-  connection.onNotification("hstuParity/staleChanged", (params: { files: string[] }) =>
-    void stale.push(params.files),
+  connection.onNotification(
+    "hstuParity/staleChanged",
+    (params: { files: string[] }) => void stale.push(params.files),
   );
   connection.listen();
   await connection.sendRequest("initialize", {

@@ -75,7 +75,6 @@ describe("the hover of a line", () => {
     const report = makeReport(base);
     const [pair] = report.pairs;
     report.pairs.push({ ...pair!, candidate: "dense", origins: [] });
-    report.implementations.push({ ...report.implementations[1]!, id: "dense", label: "dense" });
     const text = hoverOf(report, "reference.py", 6);
     expect(text).toContain("tripy against torch");
     expect(text).toContain("dense against torch");
@@ -125,7 +124,7 @@ describe("the hover of a line", () => {
     const report = makeReport(base);
     const evil = "x` ![](http://a.b/c.png) [run](command:evil?1) <b>|";
     report.sources[0]!.snippets[0]!.text = Array(7).fill(evil).join("\n");
-    report.implementations[1]!.label = "[a](command:evil) <img src=x>";
+    report.pairs[0]!.candidate = "[a](command:evil) <img src=x>";
     report.pairs[0]!.origins[0]!.cause!.text = "see [here](command:evil) <b>";
     report.pairs[0]!.rows.forEach((row) => (row.instance = "a|b`c"));
     report.pairs[0]!.origins[0]!.referenceSite = site("a](command:evil).py", 1);

@@ -21,10 +21,12 @@ export async function bundleRunner(folder: string): Promise<string> {
     logLevel: "error",
   });
   // The child looks for onnxruntime-node from where it lies.
-  await symlink(path.join(root, "node_modules"), path.join(folder, "node_modules"), "junction").catch(
-    (error: NodeJS.ErrnoException) => {
-      if (error.code !== "EEXIST") throw error;
-    },
-  );
+  await symlink(
+    path.join(root, "node_modules"),
+    path.join(folder, "node_modules"),
+    "junction",
+  ).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== "EEXIST") throw error;
+  });
   return entry;
 }

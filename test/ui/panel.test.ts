@@ -1,17 +1,6 @@
-import {
-  afterAll,
-  afterEach,
-  beforeAll,
-  describe,
-  expect,
-  test,
-  vi,
-} from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import type { Report } from "../../engine/protocol/report.js";
-import {
-  exampleReport,
-  exampleReportOfRows,
-} from "../support/exampleReport.js";
+import { exampleReport, exampleReportOfRows } from "../support/exampleReport.js";
 import {
   startPanelServer,
   type OpenOptions,
@@ -48,10 +37,7 @@ async function open(options?: OpenOptions): Promise<PanelPage> {
   return panel;
 }
 
-async function openWith(
-  report: Report,
-  options?: OpenOptions,
-): Promise<PanelPage> {
+async function openWith(report: Report, options?: OpenOptions): Promise<PanelPage> {
   const panel = await open(options);
   await panel.send({ type: "showReport", report });
   return panel;
@@ -71,35 +57,21 @@ describe("a failed comparison", () => {
   test("says its verdict, what ran, the blind own check and the proof", async () => {
     const { page } = await openWith(exampleReport());
     expect(await page.locator(".verdict").innerText()).toMatch(/✗\s*Fail/);
-    expect(await page.locator("h1").innerText()).toContain(
-      "never come from the reference",
-    );
+    expect(await page.locator("h1").innerText()).toContain("never come from the reference");
     const header = await page.locator(".summary").innerText();
-    expect(header).toContain(
-      "silent-bug.parity.json · torch → tripy · coverage 97 %",
-    );
-    expect(header).toContain(
-      "4 of 10 parameters never came from the reference.",
-    );
-    expect(header).toContain(
-      "own check (atol 0.03) passes: it does not notice.",
-    );
-    expect(header).toContain(
-      "With 2 lines (4 tensors) put right the output is 4.20e−8 off",
-    );
+    expect(header).toContain("silent-bug.parity.json · torch → tripy · coverage 97 %");
+    expect(header).toContain("4 of 10 parameters never came from the reference.");
+    expect(header).toContain("own check (atol 0.03) passes: it does not notice.");
+    expect(header).toContain("With 2 lines (4 tensors) put right the output is 4.20e−8 off");
   });
 
   test("opens at the first divergence, with both source lines", async () => {
     const panel = await openWith(exampleReport());
-    expect(await activeLine(panel)).toBe(
-      "◆ forward.o 0.633 0.633 exact tripy_hstu_dense.py:159",
-    );
+    expect(await activeLine(panel)).toBe("◆ forward.o 0.633 0.633 exact tripy_hstu_dense.py:159");
     const detail = await panel.page.locator(".detail").innerText();
     expect(detail).toContain("hstu.py:207");
     expect(detail).toContain("return self._o(o_input) + x");
-    expect(detail).toContain(
-      "return o_input @ self._output_weight + self._output_bias + x",
-    );
+    expect(detail).toContain("return o_input @ self._output_weight + self._output_bias + x");
     expect(detail).toContain("self._output_weight = tp.ones(");
   });
 
@@ -128,8 +100,7 @@ describe("a failed comparison", () => {
     const rows = report.pairs[0]?.rows ?? [];
     verdicts.forEach(([verdict], index) => {
       const row = rows[index];
-      if (row)
-        Object.assign(row, { verdict, stage: "only", name: `row-${verdict}` });
+      if (row) Object.assign(row, { verdict, stage: "only", name: `row-${verdict}` });
     });
     const { page } = await openWith(report, { height: 1600 });
     for (const [verdict, glyph] of verdicts) {
@@ -145,13 +116,9 @@ describe("a failed comparison", () => {
     const { page } = panel;
     const relL2 = page.locator('[data-metric="relL2"]');
     expect(await relL2.locator("dd").innerText()).toBe("0.633");
-    expect(await relL2.locator("dd").getAttribute("title")).toMatch(
-      /^0\.6326\d{8,}/,
-    );
+    expect(await relL2.locator("dd").getAttribute("title")).toMatch(/^0\.6326\d{8,}/);
     expect(await relL2.locator("dt").getAttribute("title")).toContain("‖d‖₂");
-    expect(
-      await page.locator("table.numbers").first().locator("tbody tr").count(),
-    ).toBe(4);
+    expect(await page.locator("table.numbers").first().locator("tbody tr").count()).toBe(4);
     await panel.send({
       type: "select",
       address: { candidate: "tripy", row: "r1" },
@@ -180,15 +147,11 @@ describe("a failed comparison", () => {
     const panel = await openWith(exampleReport(), { theme: "dark" });
     const colours = (): Promise<string> =>
       panel.page.evaluate(() => {
-        const canvas =
-          document.querySelector<HTMLCanvasElement>(".curve canvas");
-        const data = canvas
-          ?.getContext("2d")
-          ?.getImageData(0, 0, canvas.width, canvas.height).data;
+        const canvas = document.querySelector<HTMLCanvasElement>(".curve canvas");
+        const data = canvas?.getContext("2d")?.getImageData(0, 0, canvas.width, canvas.height).data;
         const seen = new Set<string>();
         for (let i = 0; data && i < data.length; i += 4) {
-          if (data[i + 3] === 255)
-            seen.add(`${data[i]},${data[i + 1]},${data[i + 2]}`);
+          if (data[i + 3] === 255) seen.add(`${data[i]},${data[i + 1]},${data[i + 2]}`);
         }
         return [...seen].join(" ");
       });
@@ -224,9 +187,7 @@ describe("other states", () => {
       state: "running",
       progress: { text: "evaluating layers.1", percent: 41 },
     });
-    expect(await panel.page.locator(".blank").innerText()).toContain(
-      "evaluating layers.1 · 41 %",
-    );
+    expect(await panel.page.locator(".blank").innerText()).toContain("evaluating layers.1 · 41 %");
     await panel.page.getByText("Cancel").click();
     expect(await panel.sent()).toEqual([{ type: "cancel" }]);
   });
@@ -239,9 +200,7 @@ describe("other states", () => {
       progress: { text: "evaluating" },
     });
     expect(await panel.page.locator(".panel.dimmed").count()).toBe(1);
-    expect(await panel.page.locator(".notice").innerText()).toContain(
-      "This is the last report.",
-    );
+    expect(await panel.page.locator(".notice").innerText()).toContain("This is the last report.");
     await panel.send({ type: "showState", state: "ready" });
     expect(await panel.page.locator(".panel.dimmed").count()).toBe(0);
   });
@@ -254,9 +213,7 @@ describe("other states", () => {
       message: "The runner was killed",
       nextStep: "Run again.",
     });
-    expect(await panel.page.locator(".blank").innerText()).toContain(
-      "The runner was killed",
-    );
+    expect(await panel.page.locator(".blank").innerText()).toContain("The runner was killed");
     await panel.page.getByText("Show Log").click();
     expect(await panel.sent()).toEqual([{ type: "showLog" }]);
   });
@@ -266,9 +223,7 @@ describe("other states", () => {
     const header = await page.locator(".summary").innerText();
     expect(header).toMatch(/✓\s*Pass/);
     expect(header).toContain("43 tensors compared, all within their gates.");
-    expect(header).toContain(
-      "Output relL2 1.34e−7; honest rounding makes 5.96e−8 there.",
-    );
+    expect(header).toContain("Output relL2 1.34e−7; honest rounding makes 5.96e−8 there.");
     expect(await page.locator(".origin").count()).toBe(0);
   });
 
@@ -276,9 +231,7 @@ describe("other states", () => {
     const report = exampleReport({ story: "rightPort" });
     report.verdict = "unknown";
     const panel = await openWith(report);
-    expect(await panel.page.locator(".verdict").innerText()).toMatch(
-      /\?\s*Unknown/,
-    );
+    expect(await panel.page.locator(".verdict").innerText()).toMatch(/\?\s*Unknown/);
     const lost = report.pairs[0]?.rows.find((row) => row.absentReason);
     await panel.send({ type: "select", address: { row: lost?.id ?? "" } });
     const detail = await panel.page.locator(".detail").innerText();
@@ -301,16 +254,11 @@ describe("other states", () => {
     Object.assign(newer.pairs[0]?.rows[0] ?? {}, { verdict: "entangled" });
     const panel = await open();
     await panel.sendRaw({ type: "showReport", report: newer });
-    expect(await panel.page.locator(".notice").innerText()).toContain(
-      "schema 2",
-    );
+    expect(await panel.page.locator(".notice").innerText()).toContain("schema 2");
     await panel.page.getByRole("tree").press("Home");
-    expect(
-      await panel.page
-        .locator(".tree-line.row")
-        .first()
-        .getAttribute("aria-label"),
-    ).toContain("entangled");
+    expect(await panel.page.locator(".tree-line.row").first().getAttribute("aria-label")).toContain(
+      "entangled",
+    );
   });
 
   test("what is not a report leaves the last one and says what is wrong", async () => {
@@ -319,17 +267,14 @@ describe("other states", () => {
       type: "showReport",
       report: { schemaVersion: 1, verdict: "fail" },
     });
-    expect(await panel.page.locator(".notice").innerText()).toContain(
-      "summary is not a text",
-    );
+    expect(await panel.page.locator(".notice").innerText()).toContain("summary is not a text");
     expect(await panel.page.locator(".tree-line").count()).toBeGreaterThan(5);
   });
 
   test("a report with one row is a list with one row", async () => {
     const report = exampleReport({ story: "rightPort" });
     const pair = report.pairs[0];
-    if (pair)
-      pair.rows = pair.rows.slice(0, 1).map((row) => ({ ...row, outputs: [] }));
+    if (pair) pair.rows = pair.rows.slice(0, 1).map((row) => ({ ...row, outputs: [] }));
     const { page } = await openWith(report);
     expect(await page.locator(".tree-line.row").count()).toBe(1);
     expect(await page.locator(".curve canvas").count()).toBe(1);
@@ -344,17 +289,10 @@ describe("keyboard", () => {
     expect(await activeLine(panel)).toContain("preprocess");
     const lines = await panel.page.locator(".tree-line").count();
     await tree.press("ArrowLeft");
-    expect(
-      await panel.page
-        .locator(".tree-line")
-        .first()
-        .getAttribute("aria-expanded"),
-    ).toBe("false");
-    expect(
-      await panel.page
-        .locator(".tree-line.row", { hasText: "valid_mask" })
-        .count(),
-    ).toBe(0);
+    expect(await panel.page.locator(".tree-line").first().getAttribute("aria-expanded")).toBe(
+      "false",
+    );
+    expect(await panel.page.locator(".tree-line.row", { hasText: "valid_mask" }).count()).toBe(0);
     await tree.press("ArrowRight");
     expect(await panel.page.locator(".tree-line").count()).toBe(lines);
     await tree.press("ArrowRight");
@@ -362,14 +300,10 @@ describe("keyboard", () => {
     await tree.press("ArrowLeft");
     expect(await activeLine(panel)).toContain("preprocess");
     expect(
-      await tree.evaluate(
-        (element) => element.querySelectorAll("[tabindex], button").length,
-      ),
+      await tree.evaluate((element) => element.querySelectorAll("[tabindex], button").length),
     ).toBe(0);
     const active = await tree.getAttribute("aria-activedescendant");
-    expect(
-      await panel.page.locator(`#${active}`).getAttribute("aria-selected"),
-    ).toBe("true");
+    expect(await panel.page.locator(`#${active}`).getAttribute("aria-selected")).toBe("true");
   });
 
   test("Enter opens the candidate's line and Shift+Enter the reference's", async () => {
@@ -411,9 +345,7 @@ describe("keyboard", () => {
       type: "selectionChanged",
       address: { candidate: "tripy", row: "r40" },
     });
-    expect(await panel.page.locator(".spoken").innerText()).toContain(
-      "origin 2 of 2",
-    );
+    expect(await panel.page.locator(".spoken").innerText()).toContain("origin 2 of 2");
   });
 
   test("/ goes to the filter, which narrows the list, and Escape clears it", async () => {
@@ -424,12 +356,8 @@ describe("keyboard", () => {
     expect(names.length).toBe(4);
     expect(names.every((name) => name.includes("qk_attn"))).toBe(true);
     await panel.page.keyboard.press("Escape");
-    expect(await panel.page.locator(".tree-line.row").count()).toBeGreaterThan(
-      10,
-    );
-    expect(
-      await panel.page.evaluate(() => document.activeElement?.className),
-    ).toBe("tree");
+    expect(await panel.page.locator(".tree-line.row").count()).toBeGreaterThan(10);
+    expect(await panel.page.evaluate(() => document.activeElement?.className)).toBe("tree");
   });
 
   test("“origins only” leaves the origins", async () => {
@@ -454,9 +382,7 @@ describe("selection", () => {
     const panel = await openWith(exampleReport({ dense: true }));
     expect(await activeLine(panel)).toContain("◆ forward.o");
     await panel.page.getByRole("radio", { name: "dense" }).click();
-    expect(await activeLine(panel)).toBe(
-      "✓ forward.o exact exact exact tripy_hstu_dense.py:159",
-    );
+    expect(await activeLine(panel)).toBe("✓ forward.o exact exact exact tripy_hstu_dense.py:159");
   });
 
   test("an address that comes with the report is shown", async () => {
@@ -466,9 +392,7 @@ describe("selection", () => {
       report: exampleReport(),
       address: { origin: "o1" },
     });
-    expect(await panel.page.locator(".origin.selected").innerText()).toContain(
-      "_output_bias",
-    );
+    expect(await panel.page.locator(".origin.selected").innerText()).toContain("_output_bias");
   });
 });
 
@@ -476,12 +400,8 @@ describe("size and trouble", () => {
   test("2,000 rows open in under a second", async () => {
     const report = exampleReportOfRows(2000);
     const panel = await open();
-    const milliseconds = Math.round(
-      await panel.send({ type: "showReport", report }),
-    );
-    console.log(
-      `panel: ${report.pairs[0]?.rows.length} rows drawn in ${milliseconds} ms`,
-    );
+    const milliseconds = Math.round(await panel.send({ type: "showReport", report }));
+    console.log(`panel: ${report.pairs[0]?.rows.length} rows drawn in ${milliseconds} ms`);
     expect(await activeLine(panel)).toContain("◆ forward.o");
     // The promise is one second; three leave room for a machine that does other things as well.
     expect(milliseconds).toBeLessThan(3000);
@@ -491,31 +411,20 @@ describe("size and trouble", () => {
   test("20,000 rows scroll, and only the lines in view are in the document", async () => {
     const report = exampleReportOfRows(20_000);
     const panel = await open();
-    const milliseconds = Math.round(
-      await panel.send({ type: "showReport", report }),
-    );
-    console.log(
-      `panel: ${report.pairs[0]?.rows.length} rows drawn in ${milliseconds} ms`,
-    );
+    const milliseconds = Math.round(await panel.send({ type: "showReport", report }));
+    console.log(`panel: ${report.pairs[0]?.rows.length} rows drawn in ${milliseconds} ms`);
     await panel.page.getByRole("tree").press("End");
-    await panel.page
-      .locator(".tree-line.row", { hasText: "current" })
-      .waitFor();
+    await panel.page.locator(".tree-line.row", { hasText: "current" }).waitFor();
     expect(await panel.page.locator(".tree-line").count()).toBeLessThan(100);
   });
 
   test("hostile text stays text", async () => {
     const attack = `<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>\${alert(1)}`;
     const report = JSON.parse(
-      JSON.stringify(exampleReport()).replaceAll(
-        "forward.o",
-        JSON.stringify(attack).slice(1, -1),
-      ),
+      JSON.stringify(exampleReport()).replaceAll("forward.o", JSON.stringify(attack).slice(1, -1)),
     ) as Report;
     report.summary = attack;
-    report.problems = [
-      { severity: "error", code: attack, message: attack, nextStep: attack },
-    ];
+    report.problems = [{ severity: "error", code: attack, message: attack, nextStep: attack }];
     for (const source of report.sources) {
       source.snippets = source.snippets.map(({ startLine, text }) => ({
         startLine,
@@ -535,15 +444,26 @@ describe("size and trouble", () => {
     for (const row of report.pairs[0]?.rows ?? []) {
       row.name = `forward.${"x".repeat(300)}`;
       row.stage = `${row.stage}.${"y".repeat(300)}`;
-      if (row.candidate?.site)
-        row.candidate.site.file = `${"z".repeat(300)}.py`;
+      if (row.candidate?.site) row.candidate.site.file = `${"z".repeat(300)}.py`;
+    }
+    for (const origin of report.pairs[0]?.origins ?? []) {
+      origin.site.file = `${"z".repeat(300)}.py`;
+      origin.stage = "y".repeat(300);
     }
     report.summary = "s".repeat(300);
     for (const width of [1280, 640]) {
       const { page } = await openWith(report, { width });
-      expect(
-        await page.evaluate(() => document.documentElement.scrollWidth),
-      ).toBeLessThanOrEqual(width);
+      const tooWide = await page.evaluate(() =>
+        [...document.querySelectorAll("html, .summary, .origins, .tree, .detail")]
+          .filter((element) => element.scrollWidth > element.clientWidth)
+          .map((element) => element.className || element.tagName),
+      );
+      expect(tooWide).toEqual([]);
+      const line = await page.locator(".tree-line.active").boundingBox();
+      const number = await page.locator(".tree-line.active .number").nth(1).boundingBox();
+      expect((number?.x ?? 0) + (number?.width ?? 0)).toBeLessThan(
+        (line?.x ?? 0) + (line?.width ?? 0),
+      );
     }
   });
 
@@ -551,9 +471,7 @@ describe("size and trouble", () => {
     const narrow = await openWith(exampleReport(), { width: 700 });
     const list = await narrow.page.locator(".list").boundingBox();
     const detail = await narrow.page.locator(".detail").boundingBox();
-    expect(detail?.y ?? 0).toBeGreaterThanOrEqual(
-      (list?.y ?? 0) + (list?.height ?? 0),
-    );
+    expect(detail?.y ?? 0).toBeGreaterThanOrEqual((list?.y ?? 0) + (list?.height ?? 0));
     const wide = await openWith(exampleReport(), { width: 1280 });
     const beside = await wide.page.locator(".detail").boundingBox();
     expect(beside?.x ?? 0).toBeGreaterThan(600);
@@ -564,9 +482,7 @@ describe("size and trouble", () => {
     await panel.page.getByTitle("Copy this row as JSON").click();
     const [copied] = await panel.sent();
     if (copied?.type !== "copy") throw new Error("nothing was copied");
-    const row = exampleReport().pairs[0]?.rows.find(
-      ({ verdict }) => verdict === "origin",
-    );
+    const row = exampleReport().pairs[0]?.rows.find(({ verdict }) => verdict === "origin");
     expect(JSON.parse(copied.text)).toMatchObject({
       introduced: row?.introduced,
     });

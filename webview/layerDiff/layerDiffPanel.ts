@@ -92,7 +92,7 @@ export class LayerDiffPanel implements PanelActions {
   }
 
   reportFault(fault: string): void {
-    this.#change({ fault });
+    
   }
 
   selectCandidate(candidate: string): void {

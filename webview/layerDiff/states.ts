@@ -87,7 +87,7 @@ export function notices(state: PanelState, actions: PanelActions): unknown {
           button("Run Again", () => actions.ask("runAgain"), true),
         )
       : nothing,
-    schema > 99
+    schema > 1
       ? notice(
           "warning",
           html`<span

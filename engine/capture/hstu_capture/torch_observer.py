@@ -144,7 +144,7 @@ class TorchObserver:
         self._active.call = active
         root.eval()
         try:
-            with torch.no_grad(), torch.random.fork_rng(), RecordingMode(second), active.inside(root):
+            with torch.no_grad(), torch.random.fork_rng(devices=[]), RecordingMode(second), active.inside(root):
                 root(*args, **kwargs)
         finally:
             self._active.call = None

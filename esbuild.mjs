@@ -15,7 +15,13 @@ const requireInEsm =
 /** Node 20 runs the command line; the extension host of the oldest supported VS Code has Node 20 as well. */
 const node = { platform: "node", target: "node20" };
 // onnxruntime-node finds its native library beside its own files, so it is never bundled.
-const esm = { ...node, format: "esm", external: ["onnxruntime-node"] };
+// Packages' ES modules come first: jsonc-parser's other form loads its parts at run time, from where no bundle has them.
+const esm = {
+  ...node,
+  format: "esm",
+  external: ["onnxruntime-node"],
+  mainFields: ["module", "main"],
+};
 
 const bundles = [
   {

@@ -1,8 +1,4 @@
-import {
-  decodeHostMessage,
-  type HostMessage,
-  type PanelMessage,
-} from "./protocol/messages.js";
+import { decodeHostMessage, type HostMessage, type PanelMessage } from "./protocol/messages.js";
 
 interface VsCodeApi {
   postMessage(message: unknown): void;

@@ -8,7 +8,7 @@ import {
   narrowerFloat,
   type FloatDType,
 } from "./dtypes.js";
-import { newFloatBins, type FloatBins } from "./floatBins.js";
+import { drain, newFloatBins, type BinCounts } from "./floatBins.js";
 import { addSums, bin32, bin64, newBlockSums, sums32, sums64, type BlockSums } from "./kernel.js";
 import type { TensorValue } from "./tensorValue.js";
 import { ulp32, ulpOf, type UlpSums } from "./ulp.js";
@@ -19,8 +19,9 @@ export interface FloatTotals {
   /** n = |V|. */
   count: number;
   readonly sums: BlockSums;
-  readonly absolute: FloatBins;
-  readonly relative: FloatBins;
+  /** |d|, and |d|/|r| where r ≠ 0. */
+  readonly absolute: BinCounts;
+  readonly relative: BinCounts;
   readonly ulp: UlpSums;
   readonly ulpType: FloatDType;
   readonly special: SpecialCounts;
@@ -49,7 +50,7 @@ export interface FloatPass {
   readonly rtol: number;
   /** How many of the worst elements to keep. */
   readonly worst: number;
-  /** `norms` leaves ULP, quantiles and histogram out: three times as fast. */
+  /** `norms` leaves ULP, quantiles, histogram and the worst elements out: three times as fast. */
   readonly detail: "norms" | "full";
 }
 
@@ -66,11 +67,9 @@ export function compareFloats(
   alignment: Alignment,
   pass: FloatPass,
 ): FloatTotals {
-  const totals: FloatTotals = {
+  const totals = {
     count: 0,
     sums: newBlockSums(),
-    absolute: newFloatBins(),
-    relative: newFloatBins(),
     ulp: { max: 0, sum: 0, flushed: 0 },
     ulpType: narrowerFloat(reference.dtype, candidate.dtype) ?? "float64",
     special: noSpecials(),
@@ -92,7 +91,7 @@ export function compareFloats(
     if (length === 0) return;
     sums64(r, c, length, pass.atol, pass.rtol, block);
     if (full && block.maxAbsolute > 0) {
-      bin64(r, c, length, totals.absolute, totals.relative);
+      bin64(r, c, length, absoluteBins, relativeBins);
       ulpOf(totals.ulpType, r, c, length, ulp);
       addUlps(totals.ulp, ulp);
     }
@@ -104,9 +103,10 @@ export function compareFloats(
     length: number,
     positionOf: (position: number) => number,
   ): void => {
-    if (full && block.maxAbsolute === 0) countEqual(totals, length, block.zeroReference);
+    if (full && block.maxAbsolute === 0) countEqual(length, block.zeroReference);
     totals.count += length;
     addSums(totals.sums, block);
+    if (!full) return;
     offerBlock(totals.worst, r, c, length, block.maxAbsolute, positionOf);
     noteVariation(totals.varies, first, r, c, length);
   };
@@ -139,7 +139,7 @@ export function compareFloats(
         if (full && block.maxAbsolute > 0) ulp32(bitsOf(r), bitsOf(c), length, ulp);
         if (isSpecial(block) || ulp.flushed > 0) return takeMixed(r, c, length, segments);
         if (full && block.maxAbsolute > 0) {
-          bin32(r, c, length, totals.absolute, totals.relative);
+          bin32(r, c, length, absoluteBins, relativeBins);
           addUlps(totals.ulp, ulp);
         }
         finish(r, c, length, (position) => referenceOffset(segments, position));
@@ -153,8 +153,15 @@ export function compareFloats(
       (r, c, length, segments) => takeMixed(r, c, length, segments),
     );
   }
-  return totals;
+  return full
+    ? { ...totals, absolute: drain(absoluteBins), relative: drain(relativeBins) }
+    : { ...totals, absolute: noBins, relative: noBins };
 }
+
+/** One pair of tables for all comparisons: they are large, and each comparison leaves them empty. */
+const absoluteBins = newFloatBins();
+const relativeBins = newFloatBins();
+const noBins: BinCounts = { bins: [], counts: [] };
 
 function noSpecials(): SpecialCounts {
   return {
@@ -189,10 +196,9 @@ function addUlps(into: UlpSums, block: UlpSums): void {
   into.sum += block.sum;
 }
 
-function countEqual(totals: FloatTotals, length: number, zeroReference: number): void {
-  const { absolute, relative } = totals;
-  absolute.even[0] = (absolute.even[0] as number) + length;
-  relative.even[0] = (relative.even[0] as number) + length - zeroReference;
+function countEqual(length: number, zeroReference: number): void {
+  absoluteBins.even[0] = (absoluteBins.even[0] as number) + length;
+  relativeBins.even[0] = (relativeBins.even[0] as number) + length - zeroReference;
 }
 
 function noteVariation(

@@ -1,7 +1,7 @@
 import type { Alignment } from "./alignment.js";
 import { visitPieces, referenceOffset } from "./blocks.js";
 import { elementArray, toBigInts } from "./dtypes.js";
-import { binShift, newFloatBins, type FloatBins } from "./floatBins.js";
+import { binShift, drain, newFloatBins, type BinCounts } from "./floatBins.js";
 import type { TensorValue } from "./tensorValue.js";
 import { bar, newWorstList, offer, type WorstList } from "./worstElements.js";
 
@@ -12,7 +12,7 @@ export interface IntegerTotals {
   squared: number;
   maxAbsolute: number;
   referenceSquared: number;
-  readonly bins: FloatBins;
+  readonly bins: BinCounts;
   readonly worst: WorstList;
 }
 
@@ -26,14 +26,13 @@ export function compareIntegers(
   alignment: Alignment,
   worst: number,
 ): IntegerTotals {
-  const totals: IntegerTotals = {
+  const totals = {
     count: alignment.count,
     mismatches: 0,
     absolute: 0,
     squared: 0,
     maxAbsolute: 0,
     referenceSquared: 0,
-    bins: newFloatBins(),
     worst: newWorstList(worst),
   };
   const r = integersOf(reference);
@@ -55,7 +54,7 @@ export function compareIntegers(
         totals.absolute += absolute;
         totals.squared += d * d;
         totals.maxAbsolute = Math.max(totals.maxAbsolute, absolute);
-        countBin(totals.bins, absolute);
+        countBin(absolute);
         if (absolute > bar(totals.worst)) {
           offer(totals.worst, {
             offset: referenceOffset(segments, i),
@@ -68,8 +67,8 @@ export function compareIntegers(
     },
     () => undefined,
   );
-  totals.bins.even[0] = totals.count - totals.mismatches;
-  return totals;
+  bins.even[0] = totals.count - totals.mismatches;
+  return { ...totals, bins: drain(bins) };
 }
 
 function integersOf(value: TensorValue): ArrayLike<number> | ArrayLike<bigint> {
@@ -80,10 +79,11 @@ function integersOf(value: TensorValue): ArrayLike<number> | ArrayLike<bigint> {
     : elements;
 }
 
+const bins = newFloatBins();
 const double = new Float64Array(1);
 const words = new Int32Array(double.buffer);
 
-function countBin(bins: FloatBins, absolute: number): void {
+function countBin(absolute: number): void {
   double[0] = absolute;
   const bin = (words[1] as number) >>> binShift;
   bins.odd[bin] = (bins.odd[bin] as number) + 1;

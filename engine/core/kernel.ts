@@ -1,4 +1,4 @@
-import { binShift, type FloatBins } from "./floatBins.js";
+import type { FloatBins } from "./floatBins.js";
 
 /**
  * The inner loops of the comparison. Each passes once over a block and knows nothing but numbers. `sums32` and `sums64`
@@ -208,21 +208,23 @@ function countBins(length: number, absolute: FloatBins, relative: FloatBins): vo
   const { even: absoluteEven, odd: absoluteOdd } = absolute;
   const { even: relativeEven, odd: relativeOdd } = relative;
   const { absoluteWords, relativeWords } = scratch;
+  // A literal, equal to binShift: an imported constant is a variable to the compiler, and the loop runs at half the speed.
+  const shift = 17;
   const pairs = length & ~1;
   // The sign bit is masked out because 0/0 is a NaN that may have one.
   for (let i = 0; i < pairs; i += 2) {
-    const a = (absoluteWords[2 * i + 1] as number) >>> binShift;
+    const a = (absoluteWords[2 * i + 1] as number) >>> shift;
     absoluteEven[a] = (absoluteEven[a] as number) + 1;
-    const b = ((relativeWords[2 * i + 1] as number) & 0x7fffffff) >>> binShift;
+    const b = ((relativeWords[2 * i + 1] as number) & 0x7fffffff) >>> shift;
     relativeEven[b] = (relativeEven[b] as number) + 1;
-    const c = (absoluteWords[2 * i + 3] as number) >>> binShift;
+    const c = (absoluteWords[2 * i + 3] as number) >>> shift;
     absoluteOdd[c] = (absoluteOdd[c] as number) + 1;
-    const d = ((relativeWords[2 * i + 3] as number) & 0x7fffffff) >>> binShift;
+    const d = ((relativeWords[2 * i + 3] as number) & 0x7fffffff) >>> shift;
     relativeOdd[d] = (relativeOdd[d] as number) + 1;
   }
   if (pairs === length) return;
-  const a = (absoluteWords[2 * pairs + 1] as number) >>> binShift;
+  const a = (absoluteWords[2 * pairs + 1] as number) >>> shift;
   absoluteEven[a] = (absoluteEven[a] as number) + 1;
-  const b = ((relativeWords[2 * pairs + 1] as number) & 0x7fffffff) >>> binShift;
+  const b = ((relativeWords[2 * pairs + 1] as number) & 0x7fffffff) >>> shift;
   relativeEven[b] = (relativeEven[b] as number) + 1;
 }

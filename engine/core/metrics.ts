@@ -1,7 +1,7 @@
 import type { MetricName, Metrics } from "../protocol/report.js";
 import { metricFormulas } from "../protocol/metricFormulas.js";
 import { toWire } from "../protocol/wire.js";
-import { quantile, type FloatBins } from "./floatBins.js";
+import { quantile, type BinCounts } from "./floatBins.js";
 import type { FloatTotals } from "./floatComparison.js";
 import type { IntegerTotals } from "./integerComparison.js";
 import { relativeNorm } from "./kernel.js";
@@ -164,7 +164,7 @@ function setMaxAbsIndex(
   else builder.index(unravel(offset, shape));
 }
 
-function setQuantiles(builder: Builder, bins: FloatBins, n: number, max: number): void {
+function setQuantiles(builder: Builder, bins: BinCounts, n: number, max: number): void {
   builder.number("p50Abs", quantile(bins, n, 0.5, max));
   builder.number("p90Abs", quantile(bins, n, 0.9, max));
   builder.number("p99Abs", quantile(bins, n, 0.99, max));

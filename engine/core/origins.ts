@@ -107,7 +107,7 @@ export function findOrigins(
   const first = (origin: FoundOrigin): number =>
     position.get(makerOf.get(origin.judgements[0]?.pair.candidate ?? "") as ObservedOp) ?? 0;
   return found
-    .sort((a, b) => first(a) - first(b))
+    .sort((a, b) => first(a) - first(b) || a.origin.site.line - b.origin.site.line)
     .map((entry, index) => ({ ...entry, origin: { ...entry.origin, id: `o${index + 1}` } }));
 }
 

@@ -42,6 +42,13 @@ export function makeRows(judgements: readonly Judgement[], options: RowOptions):
     }
   }
 
+  const stageOfOp = new Map<string, string>();
+  for (const judgement of judgements) {
+    for (const op of judgement.segment.ops) {
+      if (!stageOfOp.has(op.sourceOp)) stageOfOp.set(op.sourceOp, judgement.stage);
+    }
+  }
+  const judgedOps = new Set(judgements.flatMap((j) => j.segment.ops.at(-1)?.sourceOp ?? []));
   const rows: Row[] = [];
   const shown = new Set<string>();
   for (const op of candidate.ops) {
@@ -70,11 +77,11 @@ export function makeRows(judgements: readonly Judgement[], options: RowOptions):
         isDataOp(op, candidate) &&
         options.coverage.dataOps.has(op.sourceOp) &&
         !shown.has(op.sourceOp) &&
-        !judgedSourceOps(judgements).has(op.sourceOp)
+        !judgedOps.has(op.sourceOp)
       ) {
         shown.add(op.sourceOp);
         rows.push({
-          ...identity(tensor, stageOfTensor(tensor, op)),
+          ...identity(tensor, stageOfOp.get(op.sourceOp) ?? stageOfTensor(tensor, op), op),
           id: rowId(key),
           key: `candidate:${key}`,
           order: rows.length,
@@ -91,17 +98,26 @@ export function makeRows(judgements: readonly Judgement[], options: RowOptions):
       }
     }
   }
+  return inReferenceOrder(rows, referenceOnlyRows(judgements, options, referenceSide), reference);
+}
+
+function referenceOnlyRows(
+  judgements: readonly Judgement[],
+  { reference, stages }: RowOptions,
+  referenceSide: ReturnType<typeof sideMaker>,
+): Row[] {
   const paired = new Set(judgements.map((judgement) => judgement.pair.reference));
+  const rows: Row[] = [];
   for (const op of reference.ops) {
     for (const key of op.outputs) {
       const tensor = reference.tensors.get(key);
       if (!tensor?.value || paired.has(key)) continue;
       if (tensor.shape.length < 2 || !isFloat(tensor.dtype)) continue;
       rows.push({
-        ...identity(tensor, stageOfTensor(tensor, op, options.stages)),
+        ...identity(tensor, stageOfTensor(tensor, op, stages), op),
         id: `reference:${key}`,
         key,
-        order: rows.length,
+        order: 0,
         verdict: "unknown",
         absentReason: "no tensor of the candidate was paired with it",
         reference: referenceSide(tensor, [op]),
@@ -113,14 +129,26 @@ export function makeRows(judgements: readonly Judgement[], options: RowOptions):
   return rows;
 }
 
-const sourceOpsOf = new WeakMap<readonly Judgement[], Set<string>>();
-function judgedSourceOps(judgements: readonly Judgement[]): Set<string> {
-  let found = sourceOpsOf.get(judgements);
-  if (!found) {
-    found = new Set(judgements.flatMap((j) => j.segment.ops.at(-1)?.sourceOp ?? []));
-    sourceOpsOf.set(judgements, found);
+/** Puts each row that only the reference has after the last paired row that the reference computes before it. */
+function inReferenceOrder(rows: readonly Row[], alone: readonly Row[], reference: Observation): Row[] {
+  const position = new Map(
+    reference.ops.flatMap((op, index) => op.outputs.map((key) => [key, index] as const)),
+  );
+  const positions = rows.map((row) => position.get(row.key) ?? -1);
+  const after = new Map<number, Row[]>();
+  for (const row of alone) {
+    const own = position.get(row.key) ?? 0;
+    let best = -1;
+    for (const [index, at] of positions.entries()) {
+      if (at >= 0 && at < own && at >= (positions[best] ?? -1)) best = index;
+    }
+    const list = after.get(best);
+    if (list) list.push(row);
+    else after.set(best, [row]);
   }
-  return found;
+  return [...(after.get(-1) ?? []), ...rows.flatMap((row, i) => [row, ...(after.get(i) ?? [])])].map(
+    (row, order) => ({ ...row, order }),
+  );
 }
 
 /** The step of the model that a tensor belongs to: declared, else the module instance path and the function. */
@@ -130,13 +158,13 @@ export function stageOfTensor(
   declared: Readonly<Record<string, string>> = {},
 ): string {
   for (const [glob, stage] of Object.entries(declared)) {
-    for (const name of tensor.names) {
+    for (const name of sourceNames(tensor, op)) {
       const captures = matchGlob(glob, name);
       const filled = captures && fillGlob(stage, captures);
       if (filled !== undefined) return filled;
     }
   }
-  const name = tensor.names[0];
+  const name = sourceNames(tensor, op)[0];
   const { instance, local } =
     name !== undefined && name.includes("/")
       ? splitTensorName(name)
@@ -146,11 +174,20 @@ export function stageOfTensor(
   return [instance, functionName].filter((part) => part !== "").join(".") || "main";
 }
 
+/** The names in the user's source; a tensor that no variable holds is called after the op that makes it. */
+function sourceNames(tensor: ObservedTensor, maker: ObservedOp | undefined): string[] {
+  const named = tensor.names.filter((name) => /[./]/.test(name) && !name.startsWith("%"));
+  if (named.length > 0 || !maker) return named;
+  const kind = maker.kind.slice(maker.kind.lastIndexOf(".") + 1);
+  return [`${maker.instance}/${maker.frames[0]?.function ?? ""}.${kind}`];
+}
+
 function identity(
   tensor: ObservedTensor,
   stage: string,
+  maker?: ObservedOp,
 ): Pick<Row, "name" | "stage" | "instance"> {
-  const name = tensor.names[0] ?? tensor.key;
+  const name = sourceNames(tensor, maker)[0] ?? tensor.names[0] ?? tensor.key;
   const { instance, local } = splitTensorName(name);
   return { name: withoutCount(local), stage, ...(instance !== "" && { instance }) };
 }

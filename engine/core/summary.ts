@@ -2,7 +2,7 @@ import type { Origin, Pair, Report } from "../protocol/report.js";
 import { fromWire } from "../protocol/wire.js";
 
 /** One sentence that says what is so, fit for a bug report's title. */
-export function summarise(report: Pick<Report, "pairs" | "reference">): string {
+export function summarise(report: Pick<Report, "pairs" | "reference" | "implementations">): string {
   const worst = [...report.pairs].sort((a, b) => rank(b) - rank(a))[0];
   if (!worst) return `there is nothing to compare ${report.reference} with`;
   const { candidate, reference, origins } = worst;
@@ -10,7 +10,9 @@ export function summarise(report: Pick<Report, "pairs" | "reference">): string {
     if (origins.length === 0) {
       return `${candidate} differs from ${reference} at the output (relL2 ${figure(worst.output.relL2)}), and no line could be blamed`;
     }
-    return `${candidate} differs from ${reference}: ${origins.map(describeOrigin).join("; ")}`;
+    const lines = `${origins.length} ${origins.length === 1 ? "line" : "lines"}`;
+    const found = [parametersIn(report, worst), ...origins.filter(isNoParameter).map(describeOrigin)];
+    return `${candidate} differs from ${reference} at ${lines}: ${found.filter((x) => x !== "").join("; ")}`;
   }
   const percent = coveragePercent(worst);
   if (worst.verdict === "unknown") {
@@ -20,13 +22,29 @@ export function summarise(report: Pick<Report, "pairs" | "reference">): string {
   return `${candidate} matches ${reference}${warning}: output relL2 ${figure(worst.output.relL2)}, ${percent} of ${worst.coverage.total} operations covered`;
 }
 
-/** "2 lines, 4 tensors": one faulty line in eight layers is one line and eight instances. */
+/** One faulty line in eight layers is one line and eight instances. */
 function describeOrigin(origin: Origin): string {
   const place = `${origin.site.file}:${origin.site.line}`;
-  const times = origin.instances.length > 1 ? ` (${origin.instances.length} instances)` : "";
-  return origin.kind === "parameter"
-    ? `the parameter declared at ${place} is not the reference's${times}`
-    : `${place} is wrong${times}`;
+  const times = origin.instances.length > 1 ? `${origin.instances.length} instances of ` : "";
+  return `${times}${place}${origin.cause ? `, which ${origin.cause.text}` : " introduce a difference"}`;
+}
+
+/** "4 of 13 parameters never came from torch (port.py:76, :77)". */
+function parametersIn({ implementations }: Pick<Report, "implementations">, pair: Pair): string {
+  const origins = pair.origins.filter((origin) => !isNoParameter(origin));
+  if (origins.length === 0) return "";
+  const total = implementations.find(({ id }) => id === pair.candidate)?.parameters.total ?? 0;
+  const faulty = origins.flatMap((origin) => origin.parameters ?? []).length;
+  const never = origins.every((origin) => origin.cause?.kind === "parameterNotFromReference");
+  const what = never ? `never came from ${pair.reference}` : `are not those of ${pair.reference}`;
+  const places = origins.map(({ site }, index) =>
+    site.file === origins[index - 1]?.site.file ? `:${site.line}` : `${site.file}:${site.line}`,
+  );
+  return `${faulty} of ${total} parameters ${what} (${places.join(", ")})`;
+}
+
+function isNoParameter(origin: Origin): boolean {
+  return origin.kind !== "parameter";
 }
 
 function coveragePercent({ coverage }: Pair): string {

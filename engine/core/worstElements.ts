@@ -31,7 +31,7 @@ export function newWorstList(limit: number): WorstList {
   };
 }
 
-/** One element more than is shown is never needed, but the first of them is also the place of `maxAbs`. */
+/** A block whose largest difference is no worse than what the list has costs one comparison. */
 export function offerBlock(
   list: WorstList,
   reference: ArrayLike<number>,
@@ -40,19 +40,15 @@ export function offerBlock(
   maxAbsolute: number,
   offsetOf: (position: number) => number,
 ): void {
-  if (maxAbsolute <= bar(list)) return;
+  let threshold = bar(list);
+  if (maxAbsolute <= threshold) return;
   for (let i = 0; i < length; i++) {
     const r = reference[i] as number;
     const c = candidate[i] as number;
     const absolute = Math.abs(c - r);
-    if (absolute > bar(list)) {
-      offer(list, {
-        offset: offsetOf(i),
-        reference: r,
-        candidate: c,
-        absolute,
-      });
-    }
+    if (absolute <= threshold) continue;
+    offer(list, { offset: offsetOf(i), reference: r, candidate: c, absolute });
+    threshold = bar(list);
   }
 }
 

@@ -25,13 +25,16 @@ import { dtypeOfOnnx, tensorProtoOf, tensorValueOf } from "./tensorProto.js";
  * stays unmeasured.
  */
 export function toDouble(model: ModelProto): ModelProto {
-  const dtypes = inferDTypes(model);
-  const isLocalFunction = localFunctions(model);
+  const context: Context = {
+    dtypes: inferDTypes(model),
+    isLocalFunction: localFunctions(model),
+    opset: Number(model.opsetImport.find(({ domain }) => isOnnxDomain(domain))?.version ?? 0),
+  };
   return withFields(model, {
-    graph: graphInDouble(graphOf(model), dtypes, isLocalFunction),
+    graph: graphInDouble(graphOf(model), context),
     functions: model.functions.map((one) =>
       withFields(one, {
-        node: one.node.map((node) => nodeInDouble(node, dtypes, isLocalFunction)),
+        node: one.node.map((node) => nodeInDouble(node, context)),
         valueInfo: one.valueInfo.map(portInDouble),
       }),
     ),
@@ -72,7 +75,17 @@ const withoutDouble = new Set(
 );
 
 function lacksDouble(node: NodeProto): boolean {
-  return (node.domain !== "" && node.domain !== "ai.onnx") || withoutDouble.has(node.opType);
+  return !isOnnxDomain(node.domain) || withoutDouble.has(node.opType);
+}
+
+function isOnnxDomain(domain: string): boolean {
+  return domain === "" || domain === "ai.onnx";
+}
+
+interface Context {
+  readonly dtypes: ReadonlyMap<string, DType>;
+  readonly isLocalFunction: IsLocalFunction;
+  readonly opset: number;
 }
 
 type IsLocalFunction = (node: NodeProto) => boolean;
@@ -82,31 +95,23 @@ function localFunctions(model: ModelProto): IsLocalFunction {
   return ({ domain, opType }) => names.has(`${domain}:${opType}`);
 }
 
-function graphInDouble(
-  graph: GraphProto,
-  dtypes: ReadonlyMap<string, DType>,
-  isLocalFunction: IsLocalFunction,
-): GraphProto {
+function graphInDouble(graph: GraphProto, context: Context): GraphProto {
   return withFields(graph, {
     initializer: graph.initializer.map(tensorInDouble),
     input: graph.input.map(portInDouble),
     output: graph.output.map(portInDouble),
     valueInfo: graph.valueInfo.map(portInDouble),
     node: graph.node.flatMap((node, index) =>
-      !isLocalFunction(node) && lacksDouble(node)
-        ? inSingle(node, index, dtypes)
-        : [nodeInDouble(node, dtypes, isLocalFunction)],
+      !context.isLocalFunction(node) && lacksDouble(node)
+        ? inSingle(node, index, context.dtypes)
+        : [nodeInDouble(node, context)],
     ),
   });
 }
 
-function nodeInDouble(
-  node: NodeProto,
-  dtypes: ReadonlyMap<string, DType>,
-  isLocalFunction: IsLocalFunction,
-): NodeProto {
+function nodeInDouble(node: NodeProto, context: Context): NodeProto {
   const attribute = node.attribute.map((one) =>
-    attributeInDouble(one, node.opType, (graph) => graphInDouble(graph, dtypes, isLocalFunction)),
+    attributeInDouble(one, node.opType, (graph) => graphInDouble(graph, context)),
   );
   // These make float32 where nothing else is asked for.
   if (node.opType === "ConstantOfShape" && !attributeOf(node, "value")) {
@@ -116,8 +121,9 @@ function nodeInDouble(
   if (/^Random(Normal|Uniform)$/.test(node.opType) && !attributeOf(node, "dtype")) {
     attribute.push(typeAttribute("dtype", TensorProto_DataType.DOUBLE));
   }
-  // Its mean and variance are taken in float32 otherwise (measured: 1.1e-7 off instead of 4e-16).
-  if (node.opType === "GroupNormalization" && !attributeOf(node, "stash_type")) {
+  // From opset 21 on its mean and variance are taken in float32 otherwise (measured: 1.1e-7 off instead of 4e-16).
+  const takesStash = node.opType === "GroupNormalization" && context.opset >= 21;
+  if (takesStash && !attributeOf(node, "stash_type")) {
     attribute.push(typeAttribute("stash_type", TensorProto_DataType.DOUBLE));
   }
   return withFields(node, { attribute });
@@ -135,7 +141,8 @@ function attributeInDouble(
   }
   if (opType === "Constant" && (name === "value_float" || name === "value_floats")) {
     const list = name === "value_floats";
-    const values = list ? attribute.floats : [attribute.f];
+    // They are float32 in the file; a model that never was in a file may hold more digits.
+    const values = (list ? attribute.floats : [attribute.f]).map(Math.fround);
     return tensorAttribute(
       "value",
       tensorProtoOf("", {

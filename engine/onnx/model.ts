@@ -41,7 +41,9 @@ export async function loadModel(file: string): Promise<ModelProto> {
 export function readModel(bytes: Uint8Array, fileForMessages: string): ModelProto {
   let model: ModelProto | undefined;
   try {
-    model = fromBinary(ModelProtoSchema, bytes);
+    // A plain view: from a Buffer every field of bytes would become a Buffer, whose slice() does not copy.
+    const plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    model = fromBinary(ModelProtoSchema, plain);
   } catch {
     // The decoder's own words ("invalid wire type") help nobody.
   }

@@ -1,5 +1,6 @@
 import { compareTensors } from "../core/compare.js";
 import { relL2 } from "../core/difference.js";
+import { isFloat } from "../core/dtypes.js";
 import { judgePairs, type Judgement, type Replay } from "../core/judge.js";
 import type { TensorKey } from "../core/observation.js";
 import { findOrigins, isFaulty, reportParameter, type FoundOrigin } from "../core/origins.js";
@@ -318,7 +319,7 @@ function reportPair(
     warnings: judgements.some(
       (j) =>
         (j.pair.isOutput && j.verdict === "paddingOnly") ||
-        j.comparison?.findings.some((finding) => finding.code === "dtype-mismatch") === true,
+        hasFloatTypeMismatch(j, reference, candidate),
     ),
   });
   const ownCheck = worst && runFile.ownCheck && checkOwn(reference, candidate, worst, runFile.ownCheck);
@@ -345,6 +346,17 @@ function reportPair(
       rows: expected.filter((j) => j.expected === e).map((j) => rowId(j.pair.candidate)),
     })),
   };
+}
+
+/** Integers of another width hold the same values exactly; a float of another type does not, which is worth a warning. */
+function hasFloatTypeMismatch(
+  { pair, comparison }: Judgement,
+  reference: ObservedImplementation,
+  candidate: ObservedImplementation,
+): boolean {
+  const r = reference.observation.tensors.get(pair.reference)?.dtype ?? "float32";
+  const c = candidate.observation.tensors.get(pair.candidate)?.dtype ?? "float32";
+  return comparison !== undefined && r !== c && (isFloat(r) || isFloat(c));
 }
 
 function checkOwn(

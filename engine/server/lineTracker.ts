@@ -38,8 +38,11 @@ export function trackLines(
     if (!known) return same(text, document[index]) ? line : undefined;
     if (index < prefix) return line;
     if (index >= base.length - suffix) return line + shift;
-    if (same(text, document[index])) return line;
-    return same(text, document[index + shift]) ? line + shift : undefined;
+    // Lines outside the edited region are taken: no two lines of the report may end at one line of the document.
+    const found = [index, index + shift].find(
+      (at) => at >= prefix && at < document.length - suffix && same(text, document[at]),
+    );
+    return found === undefined ? undefined : found + 1;
   };
   const before = (line: number): number | undefined =>
     [line, line - shift].find((candidate) => candidate >= 1 && now(candidate) === line);

@@ -36,7 +36,7 @@ export async function showReport(report: Report, reportFile: string): Promise<Sh
     files.map(async (file) => {
       const { atRun, onDisk } = await linesAtRun(file, index, report);
       base.set(file, atRun);
-      if (false as boolean && onDisk) {
+      if (onDisk && onDisk !== atRun) {
         current.set(file, onDisk);
         trackers.set(file, trackLines(atRun, onDisk));
       }

@@ -77,8 +77,9 @@ def evaluate(trace_path, inputs_path):
 
 
 def read_arrays(path):
+    """numpy has no bfloat16: its bits are given as uint16."""
     return {
-        name: np.frombuffer(values, np.dtype(dtype)).reshape(shape)
+        name: np.frombuffer(values, np.dtype("uint16" if dtype == "bfloat16" else dtype)).reshape(shape)
         for name, (dtype, shape, values) in read_safetensors(path).items()
     }
 

@@ -82,7 +82,6 @@ class GrammarInTorch(CaptureCase):
 
 
 class GrammarInTripy(CaptureCase):
-    engine = True
     source = """
         import nvtripy as tp
 

@@ -196,10 +196,12 @@ class FramesAndParameters(CaptureCase):
         self.assertEqual(frames[0]["line"], self.line_of("scaled = x"))
         self.assertEqual(frames[0]["file"], "../script.py")
 
-    @unittest.skipUnless(sys.version_info >= (3, 11), "older Pythons give no columns")
     def test_columns_count_characters_from_one(self):
         frame = self.trace.frame(self.trace.maker_of("layers.0/forward.scaled")["stack"][0])
         text = '        ä = "ä"; scaled = x * self.scale'
+        if sys.version_info < (3, 11):
+            self.assertNotIn("column", frame, "Python gives columns since 3.11")
+            return
         self.assertEqual(frame["column"], text.index("x *") + 1)
         self.assertEqual(frame["endColumn"], len(text) + 1)
 

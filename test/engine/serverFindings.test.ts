@@ -70,6 +70,14 @@ describe("the findings of a report", () => {
     });
   });
 
+  it("are no note on the line to fix itself", () => {
+    const all = findings((report) => {
+      report.pairs[0]!.origins[0]!.usedAt = report.pairs[0]!.origins[0]!.site;
+    });
+    const guilty = all.filter(({ file, site: at }) => file.endsWith("port.py") && at.line === 3);
+    expect(guilty.map((finding) => finding.severity)).toEqual(["error"]);
+  });
+
   it("say the same thing on one line only once", () => {
     const once = findings().length;
     const twice = findings((report) => {

@@ -12,7 +12,7 @@ function hoverOf(report: Report, file: string, line: number): string {
 
 /** Command links of a hover, decoded: what VS Code would call. */
 function linksOf(markdown: string): { label: string; command: string; argument: unknown }[] {
-  return [...markdown.matchAll(/\[((?:[^\]\\]|\\.)*)\]\(command:([\w.]+)\?([^)\s]+)\)/g)].map(
+  return [...markdown.matchAll(/\[((?:[^\]\\]|\\.)*)\]\(command:([\w.]+)\?([^()\s]+)\)/g)].map(
     ([, label, command, query]) => ({
       label: label ?? "",
       command: command ?? "",
@@ -54,6 +54,15 @@ describe("the hover of a line", () => {
     });
     expect(hoverOf(report, "port.py", 6)).toContain("`u = silu(self._uvqk(x))`");
     expect(hoverOf(report, "reference.py", 6)).toContain("`u = silu(x @ self._uvqk)`");
+  });
+
+  it("links to a file whose name would end the link", () => {
+    const report = makeReport(base);
+    for (const row of report.pairs[0]!.rows) row.reference!.site = site("a (copy) 'b'.py", 6);
+    expect(linksOf(hoverOf(report, "port.py", 6))[0]?.argument).toEqual({
+      file: `${base}/a (copy) 'b'.py`,
+      line: 6,
+    });
   });
 
   it("links to the panel at the worst row of the line", () => {
@@ -111,7 +120,7 @@ describe("the hover of a line", () => {
 
   it("counts NaN as the largest value", () => {
     const report = makeReport(base);
-    report.pairs[0]!.rows[1]!.metrics = { relL2: "NaN" };
+    report.pairs[0]!.rows[3]!.metrics = { relL2: "NaN" };
     expect(hoverOf(report, "port.py", 7)).toContain("relL2 **NaN**");
   });
 

@@ -45,6 +45,16 @@ describe("lines of a report followed through edits", () => {
     }
   });
 
+  it("follows a line among equal ones", () => {
+    const tracker = trackLines(["x", "x", "y"], ["new", "x", "x", "y"]);
+    expect([1, 2, 3].map((line) => tracker.now(line))).toEqual([2, 3, 4]);
+  });
+
+  it("gives no two lines one place", () => {
+    const tracker = trackLines(["a", "a"], ["a"]);
+    expect([1, 2].map((line) => tracker.now(line))).toEqual([1, undefined]);
+  });
+
   it("gives no line of the report for a line that is new", () => {
     expect(trackLines(base, ["x", ...base]).before(1)).toBeUndefined();
   });

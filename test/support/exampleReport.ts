@@ -99,8 +99,7 @@ export function exampleReport(options: ExampleOptions = {}): Report {
             severity: "warning",
             code: "cuda-emulated",
             message: "The port asks for a GPU; its operations ran on the CPU.",
-            nextStep:
-              "Run it on a GPU machine to compare what the GPU computes.",
+            nextStep: "Run it on a GPU machine to compare what the GPU computes.",
           },
         ]
       : [],
@@ -138,10 +137,7 @@ function outputOrigins(blocks: number, rows: readonly Row[]): Origin[] {
         row: row.id,
         introduced: row.introduced ?? 0,
       })),
-      parameters: Array.from(
-        { length: blocks },
-        (_, block) => `layers.${block}.${parameter}`,
-      ),
+      parameters: Array.from({ length: blocks }, (_, block) => `layers.${block}.${parameter}`),
       introduced: index === 0 ? 0.904 : 0.132,
       inherited: 0,
       cause: {
@@ -174,11 +170,7 @@ function densePair(blocks: number): Pair {
   };
 }
 
-function implementation(
-  id: string,
-  label: string,
-  kind: "torch" | "tripy",
-): Implementation {
+function implementation(id: string, label: string, kind: "torch" | "tripy"): Implementation {
   return {
     id,
     label,
@@ -202,24 +194,15 @@ function implementation(
 }
 
 function tripyImplementation(blocks: number, faulty: boolean): Implementation {
-  const parameter = (
-    block: number,
-    name: string,
-    shape: number[],
-    line: number,
-  ): Parameter => ({
+  const parameter = (block: number, name: string, shape: number[], line: number): Parameter => ({
     name: `_hstu._attention_layers.${block}.${name}`,
     shape,
     dtype: "float32",
     site: { file: candidateFile, line, function: "__init__" },
-    usedAt: [
-      { file: candidateFile, line: candidateStart + 11, function: "__call__" },
-    ],
+    usedAt: [{ file: candidateFile, line: candidateStart + 11, function: "__call__" }],
   });
   const perBlock = (name: string, shape: number[], line: number): Parameter[] =>
-    Array.from({ length: blocks }, (_, block) =>
-      parameter(block, name, shape, line),
-    );
+    Array.from({ length: blocks }, (_, block) => parameter(block, name, shape, line));
   const outputs = [
     ...perBlock("_output_weight", [50, 50], constructorStart),
     ...perBlock("_output_bias", [50], constructorStart + 1),

@@ -1,11 +1,4 @@
-import type {
-  Metrics,
-  Row,
-  RowVerdict,
-  Side,
-  Site,
-  Source,
-} from "../../engine/protocol/report.js";
+import type { Metrics, Row, RowVerdict, Side, Site, Source } from "../../engine/protocol/report.js";
 
 const referenceLines = [
   "def forward(self, x, x_offsets, all_timestamps, invalid_attn_mask):",
@@ -88,22 +81,8 @@ export const blockSteps: readonly Step[] = [
   step("weights", "forward.silu", 6, [4, 2, 211, 211], "silu", "Mul"),
   step("weights", "forward.qk_attn#2", 6, [4, 2, 211, 211], "div", "Div"),
   step("masked", "forward.qk_attn#3", 7, [4, 2, 211, 211], "mul", "Mul"),
-  step(
-    "attention",
-    "forward.attn_output",
-    8,
-    [4, 211, 50],
-    "dense_to_jagged",
-    "Reshape",
-  ),
-  step(
-    "attention_norm",
-    "forward.a",
-    9,
-    [4, 211, 50],
-    "layer_norm",
-    "LayerNorm",
-  ),
+  step("attention", "forward.attn_output", 8, [4, 211, 50], "dense_to_jagged", "Reshape"),
+  step("attention_norm", "forward.a", 9, [4, 211, 50], "layer_norm", "LayerNorm"),
   step("gated", "forward.o_input", 10, [4, 211, 50], "mul", "Mul"),
   step("output", "forward.o", 11, [4, 211, 50], "linear", "Add"),
   step("output", "forward.return", 11, [4, 211, 50], "add", "Add"),
@@ -113,14 +92,7 @@ export const outerSteps: readonly Step[] = [
   step("preprocess", "forward.user_embeddings", 0, [4, 211, 50], "mul", "Mul"),
   step("preprocess", "forward.valid_mask", 0, [4, 211, 1], "ne", "NotEqual"),
   step("postprocess", "forward.norm", 11, [4, 211, 1], "linalg.norm", "Sqrt"),
-  step(
-    "postprocess",
-    "forward.output_embeddings",
-    11,
-    [4, 211, 50],
-    "div",
-    "Div",
-  ),
+  step("postprocess", "forward.output_embeddings", 11, [4, 211, 50], "div", "Div"),
   step("current", "forward.current", 11, [4, 50], "index", "Gather"),
 ];
 
@@ -136,41 +108,20 @@ function step(
 }
 
 /** The rows of both layers and what is around them, in execution order. */
-export function hstuRows(
-  blocks: number,
-  faulty: boolean,
-  candidate: string,
-): Row[] {
+export function hstuRows(blocks: number, faulty: boolean, candidate: string): Row[] {
   const rows: Row[] = [];
-  const add = (
-    item: Step,
-    stage: string,
-    instance: string,
-    block: number,
-  ): void => {
-    rows.push(
-      exampleRow(item, stage, instance, block, rows, faulty, candidate),
-    );
+  const add = (item: Step, stage: string, instance: string, block: number): void => {
+    rows.push(exampleRow(item, stage, instance, block, rows, faulty, candidate));
   };
-  outerSteps
-    .slice(0, 2)
-    .forEach((item) => add(item, item.stage, "_input_features_preproc", -1));
+  outerSteps.slice(0, 2).forEach((item) => add(item, item.stage, "_input_features_preproc", -1));
   for (let block = 0; block < blocks; block++) {
     for (const item of blockSteps) {
-      add(
-        item,
-        `layers.${block}.${item.stage}`,
-        `_hstu._attention_layers.${block}`,
-        block,
-      );
+      add(item, `layers.${block}.${item.stage}`, `_hstu._attention_layers.${block}`, block);
     }
   }
-  outerSteps
-    .slice(2)
-    .forEach((item) => add(item, item.stage, "_output_postproc", blocks));
+  outerSteps.slice(2).forEach((item) => add(item, item.stage, "_output_postproc", blocks));
   for (const row of rows) {
-    for (const input of row.inputs)
-      rows[Number(input.slice(1))]?.outputs.push(row.id);
+    for (const input of row.inputs) rows[Number(input.slice(1))]?.outputs.push(row.id);
   }
   return rows;
 }
@@ -187,11 +138,9 @@ function exampleRow(
 ): Row {
   const order = before.length;
   const wobble = 0.6 + 0.8 * fraction(order * 7919 + 13);
-  const isOrigin =
-    faulty && item.stage === "output" && item.name === "forward.o";
+  const isOrigin = faulty && item.stage === "output" && item.name === "forward.o";
   const after = faulty && (block > 0 || item.name === "forward.return");
-  const exact =
-    candidate === "dense" || item.ops[0] === "clamp" || item.ops[0] === "slice";
+  const exact = candidate === "dense" || item.ops[0] === "clamp" || item.ops[0] === "slice";
   const rounding = exact ? 0 : 4e-8 * wobble * (1 + Math.max(block, 0));
   const carried = item.stage === "attention_norm" ? 0.34 : 0.0117;
   const introduced = isOrigin ? 0.904 * wobble : rounding;
@@ -262,11 +211,7 @@ export const neverCopied = {
 
 function verdictOf(
   item: Step,
-  {
-    isOrigin,
-    inherited,
-    exact,
-  }: { isOrigin: boolean; inherited: number; exact: boolean },
+  { isOrigin, inherited, exact }: { isOrigin: boolean; inherited: number; exact: boolean },
 ): RowVerdict {
   if (isOrigin) return "origin";
   if (exact || inherited === 0) return "match";
@@ -325,20 +270,13 @@ function measurements(item: Step, relL2: number, order: number): Partial<Row> {
       { axis: "batch", relL2: [0.9, 1.1, 1, 0.7].map((part) => part * relL2) },
       {
         axis: "sequence",
-        relL2: Array.from(
-          { length: 211 },
-          (_, k) => relL2 * fraction(k + order),
-        ),
+        relL2: Array.from({ length: 211 }, (_, k) => relL2 * fraction(k + order)),
       },
     ],
   };
 }
 
-function side(
-  item: Step,
-  instance: string,
-  which: "reference" | "candidate",
-): Side {
+function side(item: Step, instance: string, which: "reference" | "candidate"): Side {
   const isReference = which === "reference";
   const start = isReference ? referenceStart : candidateStart;
   const site: Site = {
@@ -350,9 +288,7 @@ function side(
   };
   const kind = item.ops[isReference ? 0 : 1];
   return {
-    ops: [
-      { id: `${which}-${item.name}`, kind, name: `${instance}/${item.name}` },
-    ],
+    ops: [{ id: `${which}-${item.name}`, kind, name: `${instance}/${item.name}` }],
     site,
     dtype: item.ops[0] === "ne" ? "bool" : "float32",
     shape: isReference ? [512, ...item.shape.slice(2)] : item.shape,

@@ -11,7 +11,8 @@ import type { TensorValue } from "../../engine/core/tensorValue.js";
 import { onnxTypes, tensorProtoOf } from "../../engine/onnx/tensorProto.js";
 import type { DType } from "../../engine/protocol/tensor.js";
 
-type Attribute = number | bigint | string | readonly bigint[] | readonly number[] | TensorProto | GraphProto;
+type Attribute =
+  number | bigint | string | readonly bigint[] | readonly number[] | TensorProto | GraphProto;
 
 export interface SmallNode {
   readonly op: string;
@@ -33,6 +34,8 @@ export interface SmallModel {
   readonly valueInfo?: Readonly<Record<string, Port>>;
   readonly metadata?: Readonly<Record<string, string>>;
   readonly producer?: string;
+  /** Default 20. */
+  readonly opset?: number;
 }
 
 /** An ONNX model of a few nodes; outputs carry no type. bigint attributes are INT, numbers FLOAT. */
@@ -42,7 +45,10 @@ export function smallModel(small: SmallModel): ModelProto {
   return create(ModelProtoSchema, {
     irVersion: 10n,
     producerName: small.producer ?? "",
-    opsetImport: [...domains].map((domain) => ({ domain, version: domain === "" ? 20n : 1n })),
+    opsetImport: [...domains].map((domain) => ({
+      domain,
+      version: domain === "" ? BigInt(small.opset ?? 20) : 1n,
+    })),
     metadataProps: entries(small.metadata),
     graph: smallGraph(small),
   });

@@ -45,8 +45,8 @@ async function openWith(report: Report, options?: OpenOptions): Promise<PanelPag
 
 /** The active line's text, its parts separated by one space. */
 async function activeLine({ page }: PanelPage): Promise<string> {
-  const text = await page.locator(".tree-line.active").innerText();
-  return text.replace(/\s+/g, " ").trim();
+  const text = await page.locator(".tree-line.active").textContent();
+  return (text ?? "").replace(/\s+/g, " ").trim();
 }
 
 async function detailTitle({ page }: PanelPage): Promise<string> {
@@ -287,14 +287,13 @@ describe("keyboard", () => {
     const tree = panel.page.getByRole("tree");
     await tree.press("Home");
     expect(await activeLine(panel)).toContain("preprocess");
-    const lines = await panel.page.locator(".tree-line").count();
     await tree.press("ArrowLeft");
     expect(await panel.page.locator(".tree-line").first().getAttribute("aria-expanded")).toBe(
       "false",
     );
     expect(await panel.page.locator(".tree-line.row", { hasText: "valid_mask" }).count()).toBe(0);
     await tree.press("ArrowRight");
-    expect(await panel.page.locator(".tree-line").count()).toBe(lines);
+    expect(await panel.page.locator(".tree-line.row", { hasText: "valid_mask" }).count()).toBe(1);
     await tree.press("ArrowRight");
     expect(await activeLine(panel)).toContain("forward.user_embeddings");
     await tree.press("ArrowLeft");

@@ -2,21 +2,9 @@ import { describe, expect, test } from "vitest";
 import { curveDataOf } from "../../webview/layerDiff/curveData.js";
 import { layerDiffHtml } from "../../webview/layerDiff/html.js";
 import { modelOf } from "../../webview/layerDiff/reportModel.js";
-import {
-  buildTree,
-  splitStage,
-  visibleLines,
-} from "../../webview/layerDiff/tree.js";
-import {
-  decodeHostMessage,
-  decodePanelMessage,
-} from "../../webview/protocol/messages.js";
-import {
-  formatAge,
-  formatDifference,
-  formatShare,
-  formatValue,
-} from "../../webview/ui/format.js";
+import { buildTree, splitStage, visibleLines } from "../../webview/layerDiff/tree.js";
+import { decodeHostMessage, decodePanelMessage } from "../../webview/protocol/messages.js";
+import { formatAge, formatDifference, formatShare, formatValue } from "../../webview/ui/format.js";
 import { exampleReport } from "../support/exampleReport.js";
 
 describe("numbers", () => {
@@ -54,9 +42,9 @@ describe("numbers", () => {
 
   test("a report without a readable time has no age", () => {
     expect(formatAge("soon", 0)).toBeUndefined();
-    expect(
-      formatAge("2026-11-22T21:00:00Z", Date.parse("2026-11-22T21:03:10Z")),
-    ).toBe("3 minutes ago");
+    expect(formatAge("2026-11-22T21:00:00Z", Date.parse("2026-11-22T21:03:10Z"))).toBe(
+      "3 minutes ago",
+    );
   });
 });
 
@@ -65,11 +53,7 @@ describe("the tree", () => {
     ["layers.0.output", "layers.0", "output"],
     ["layers.12", "layers.12", ""],
     ["preprocess", "preprocess", ""],
-    [
-      "_hstu._attention_layers.0._bias.forward",
-      "_hstu._attention_layers.0",
-      "_bias.forward",
-    ],
+    ["_hstu._attention_layers.0._bias.forward", "_hstu._attention_layers.0", "_bias.forward"],
     ["a.0.b.1.c", "a.0.b.1", "c"],
     ["conv2d.x", "conv2d.x", ""],
   ])("%s is in layer %s, stage “%s”", (stage, layer, rest) => {
@@ -83,25 +67,19 @@ describe("the tree", () => {
     expect(layer?.verdict).toBe("origin");
     expect(layer?.originCount).toBe(1);
     expect(layer?.rowCount).toBe(ofLayer.length);
-    expect(layer?.introduced).toBe(
-      Math.max(...ofLayer.map((row) => Number(row.introduced ?? 0))),
-    );
+    expect(layer?.introduced).toBe(Math.max(...ofLayer.map((row) => Number(row.introduced ?? 0))));
   });
 
   test("a filter needs all its words and opens what is folded", () => {
     const tree = buildTree(exampleReport().pairs[0]?.rows ?? []);
     const folded = new Set(tree.map(({ id }) => id));
     const all = visibleLines(tree, folded, { text: "", originsOnly: false });
-    expect(
-      all.every(({ node }) => node.kind === "group" && node.level === 1),
-    ).toBe(true);
+    expect(all.every(({ node }) => node.kind === "group" && node.level === 1)).toBe(true);
     const found = visibleLines(tree, folded, {
       text: "amplifier layers.1",
       originsOnly: false,
     });
-    const rows = found.flatMap(({ node }) =>
-      node.kind === "row" ? node.row.stage : [],
-    );
+    const rows = found.flatMap(({ node }) => (node.kind === "row" ? node.row.stage : []));
     expect(rows).toEqual(["layers.1.attention_norm"]);
   });
 });
@@ -112,16 +90,12 @@ describe("the curve", () => {
     const tripy = pairs.find(({ pair }) => pair.candidate === "tripy");
     if (!tripy) throw new Error("the example has no tripy");
     const data = curveDataOf(pairs, tripy);
-    const dense =
-      data.series.find(({ candidate }) => candidate === "dense")?.values ?? [];
+    const dense = data.series.find(({ candidate }) => candidate === "dense")?.values ?? [];
     const own = data.series.find(({ chosen }) => chosen)?.values ?? [];
     expect(dense[0]).toBe(data.exactLane);
     expect(data.exactLane).toBeLessThan(data.low);
     expect(own[1]).toBeNull();
-    expect(data.origins.map((x) => data.rows[x]?.verdict)).toEqual([
-      "origin",
-      "origin",
-    ]);
+    expect(data.origins.map((x) => data.rows[x]?.verdict)).toEqual(["origin", "origin"]);
     const first = tripy.rows[0]?.metrics?.relL2;
     expect(own[0]).toBeCloseTo(Math.log10(Number(first)));
   });
@@ -143,10 +117,7 @@ describe("messages", () => {
     [undefined, "not an object"],
     [{ type: "explode" }, "explode"],
     [{ type: "showReport", report: { schemaVersion: "1" } }, "schemaVersion"],
-    [
-      { type: "showReport", report: { ...exampleReport(), pairs: {} } },
-      "pairs",
-    ],
+    [{ type: "showReport", report: { ...exampleReport(), pairs: {} } }, "pairs"],
     [
       {
         type: "showReport",
@@ -154,15 +125,9 @@ describe("messages", () => {
       },
       "rows",
     ],
-    [
-      { type: "showReport", report: exampleReport(), address: { row: 1 } },
-      "address",
-    ],
+    [{ type: "showReport", report: exampleReport(), address: { row: 1 } }, "address"],
     [{ type: "showState", state: "dancing" }, "state"],
-    [
-      { type: "showState", state: "running", progress: { text: 1 } },
-      "progress",
-    ],
+    [{ type: "showState", state: "running", progress: { text: 1 } }, "progress"],
     [{ type: "select" }, "address"],
     [{ type: "stale", files: [1] }, "files"],
   ])("host message %# is refused with its reason", (message, reason) => {
@@ -174,9 +139,7 @@ describe("messages", () => {
     const report = exampleReport();
     Object.assign(report.pairs[0]?.rows[3] ?? {}, { inputs: [7] });
     const decoded = decodeHostMessage({ type: "showReport", report });
-    expect("error" in decoded && decoded.error).toContain(
-      "pairs[0].rows[3].inputs",
-    );
+    expect("error" in decoded && decoded.error).toContain("pairs[0].rows[3].inputs");
   });
 
   test.each([

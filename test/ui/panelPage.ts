@@ -4,17 +4,9 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { build } from "esbuild";
-import {
-  chromium,
-  type Browser,
-  type BrowserContext,
-  type Page,
-} from "playwright-core";
+import { chromium, type Browser, type BrowserContext, type Page } from "playwright-core";
 import { layerDiffHtml } from "../../webview/layerDiff/html.js";
-import type {
-  HostMessage,
-  PanelMessage,
-} from "../../webview/protocol/messages.js";
+import type { HostMessage, PanelMessage } from "../../webview/protocol/messages.js";
 import { panelThemes, type ThemeName } from "./panelThemes.js";
 
 /** The bundled panel in a plain browser, under the policy that VS Code would give it. One for a test file. */
@@ -77,9 +69,7 @@ export async function startPanelServer(): Promise<PanelServer> {
   };
 }
 
-async function serve(
-  folder: string,
-): Promise<{ server: Server; origin: string }> {
+async function serve(folder: string): Promise<{ server: Server; origin: string }> {
   const types: Record<string, string> = {
     js: "text/javascript",
     css: "text/css",
@@ -106,10 +96,7 @@ async function serve(
       return;
     }
     readFile(join(folder, name)).then(
-      (content) =>
-        response
-          .setHeader("content-type", `${type}; charset=utf-8`)
-          .end(content),
+      (content) => response.setHeader("content-type", `${type}; charset=utf-8`).end(content),
       () => response.writeHead(404).end(),
     );
   });
@@ -123,12 +110,7 @@ async function serve(
 async function openPanel(
   browser: Browser,
   origin: string,
-  {
-    theme = "dark",
-    width = 1280,
-    height = 900,
-    reducedMotion = false,
-  }: OpenOptions,
+  { theme = "dark", width = 1280, height = 900, reducedMotion = false }: OpenOptions,
 ): Promise<PanelPage> {
   const context: BrowserContext = await browser.newContext({
     viewport: { width, height },
@@ -137,19 +119,14 @@ async function openPanel(
   const page = await context.newPage();
   const complaints: string[] = [];
   page.on("console", (message) => {
-    if (message.type() === "error" || message.type() === "warning")
-      complaints.push(message.text());
+    if (message.type() === "error" || message.type() === "warning") complaints.push(message.text());
   });
   page.on("pageerror", (error) => complaints.push(String(error)));
-  page.on("requestfailed", (request) =>
-    complaints.push(`failed: ${request.url()}`),
-  );
+  page.on("requestfailed", (request) => complaints.push(`failed: ${request.url()}`));
   await page.addInitScript(stubVsCode);
   await page.addInitScript(applyTheme, panelThemes[theme]);
   await page.goto(origin);
-  await page.waitForFunction(() =>
-    window.panelSent.some(({ type }) => type === "ready"),
-  );
+  await page.waitForFunction(() => window.panelSent.some(({ type }) => type === "ready"));
   const sendRaw = async (message: unknown): Promise<number> => {
     // As text and in pieces: the browser's test connection takes minutes over large objects, and no piece over 100 MB.
     const text = JSON.stringify(message);
@@ -167,15 +144,10 @@ async function openPanel(
     page,
     sendRaw,
     send: sendRaw,
-    sent: () =>
-      page.evaluate(() =>
-        window.panelSent.filter(({ type }) => type !== "ready"),
-      ),
+    sent: () => page.evaluate(() => window.panelSent.filter(({ type }) => type !== "ready")),
     setTheme: async (name) => {
       await page.evaluate(applyTheme, panelThemes[name]);
-      await page.evaluate(
-        () => new Promise((resolve) => requestAnimationFrame(resolve)),
-      );
+      await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(resolve)));
     },
     complaints,
     close: () => context.close(),
@@ -213,25 +185,19 @@ function stubVsCode(): void {
   Object.assign(window, {
     acquireVsCodeApi: () => ({
       postMessage: (message: PanelMessage) => window.panelSent.push(message),
-      getState: (): unknown =>
-        JSON.parse(sessionStorage.getItem("state") ?? "null") ?? undefined,
-      setState: (state: unknown) =>
-        sessionStorage.setItem("state", JSON.stringify(state)),
+      getState: (): unknown => JSON.parse(sessionStorage.getItem("state") ?? "null") ?? undefined,
+      setState: (state: unknown) => sessionStorage.setItem("state", JSON.stringify(state)),
     }),
   });
 }
 
 /** Sets the theme as VS Code does: variables on the root's style, the kind as the body's class, before our script. */
-function applyTheme({
-  bodyClass,
-  variables,
-}: (typeof panelThemes)[ThemeName]): void {
+function applyTheme({ bodyClass, variables }: (typeof panelThemes)[ThemeName]): void {
   const apply = (): boolean => {
     if (!document.body) return false;
     const { style } = document.documentElement;
     for (const name of [...style]) style.removeProperty(name);
-    for (const [name, value] of Object.entries(variables))
-      style.setProperty(name, value);
+    for (const [name, value] of Object.entries(variables)) style.setProperty(name, value);
     document.body.className = bodyClass;
     return true;
   };

@@ -5,8 +5,7 @@ const fonts = {
   "--vscode-font-family": "'Segoe UI', 'Noto Sans', 'DejaVu Sans', sans-serif",
   "--vscode-font-size": "13px",
   "--vscode-font-weight": "normal",
-  "--vscode-editor-font-family":
-    "'Cascadia Mono', 'DejaVu Sans Mono', monospace",
+  "--vscode-editor-font-family": "'Cascadia Mono', 'DejaVu Sans Mono', monospace",
   "--vscode-editor-font-size": "12px",
 };
 
@@ -18,6 +17,10 @@ export const panelThemes: Record<
     bodyClass: "vscode-dark",
     variables: {
       ...fonts,
+      "--vscode-dropdown-background": "#313131",
+      "--vscode-dropdown-foreground": "#cccccc",
+      "--vscode-dropdown-border": "#3c3c3c",
+      "--vscode-settings-dropdownListBorder": "#3c3c3c",
       "--vscode-foreground": "#cccccc",
       "--vscode-descriptionForeground": "#9d9d9d",
       "--vscode-disabledForeground": "#cccccc80",
@@ -80,6 +83,10 @@ export const panelThemes: Record<
     bodyClass: "vscode-light",
     variables: {
       ...fonts,
+      "--vscode-dropdown-background": "#ffffff",
+      "--vscode-dropdown-foreground": "#3b3b3b",
+      "--vscode-dropdown-border": "#cecece",
+      "--vscode-settings-dropdownListBorder": "#cecece",
       "--vscode-foreground": "#3b3b3b",
       "--vscode-descriptionForeground": "#3b3b3bb3",
       "--vscode-disabledForeground": "#61616180",
@@ -142,6 +149,10 @@ export const panelThemes: Record<
     bodyClass: "vscode-high-contrast",
     variables: {
       ...fonts,
+      "--vscode-dropdown-background": "#000000",
+      "--vscode-dropdown-foreground": "#ffffff",
+      "--vscode-dropdown-border": "#6fc3df",
+      "--vscode-settings-dropdownListBorder": "#6fc3df",
       "--vscode-foreground": "#ffffff",
       "--vscode-descriptionForeground": "#ffffffb3",
       "--vscode-disabledForeground": "#a5a5a5",

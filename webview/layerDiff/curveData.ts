@@ -23,16 +23,12 @@ export interface CurveData {
   top: number;
 }
 
-export function curveDataOf(
-  pairs: readonly PairModel[],
-  chosen: PairModel,
-): CurveData {
+export function curveDataOf(pairs: readonly PairModel[], chosen: PairModel): CurveData {
   const order = [chosen, ...pairs.filter((pair) => pair !== chosen)];
   const xOfKey = new Map<string, number>();
   for (const { rows } of order) {
     for (const row of rows) {
-      if (isDrawn(row) && !xOfKey.has(row.key))
-        xOfKey.set(row.key, xOfKey.size);
+      if (isDrawn(row) && !xOfKey.has(row.key)) xOfKey.set(row.key, xOfKey.size);
     }
   }
   const rowsOf = (pairModel: PairModel): (Row | undefined)[] => {
@@ -44,16 +40,12 @@ export function curveDataOf(
     return rows;
   };
   const rows = rowsOf(chosen);
-  const gate = rows.map((row) =>
-    finiteLog((row?.accumulatedGate ?? row?.gate)?.value),
-  );
+  const gate = rows.map((row) => finiteLog((row?.accumulatedGate ?? row?.gate)?.value));
   const noise = rows.map((row) => finiteLog(row?.gate?.noise));
   const raw = pairs.map((pairModel) => ({
     candidate: pairModel.pair.candidate,
     chosen: pairModel === chosen,
-    values: (pairModel === chosen ? rows : rowsOf(pairModel)).map(
-      (row) => row?.metrics?.relL2,
-    ),
+    values: (pairModel === chosen ? rows : rowsOf(pairModel)).map((row) => row?.metrics?.relL2),
   }));
   const { low, top } = bounds([
     ...raw.flatMap(({ values }) => values.map(finiteLog)),

@@ -1,12 +1,7 @@
 import { html, nothing, svg, type TemplateResult } from "lit";
 import type { Cause, Row, RowId, Side } from "../../engine/protocol/report.js";
 import { formatDifference, formatShape, fullPrecision } from "../ui/format.js";
-import {
-  axisErrors,
-  histogram,
-  statistics,
-  worstElements,
-} from "./detailData.js";
+import { axisErrors, histogram, statistics, worstElements } from "./detailData.js";
 import { metricTable } from "./metricTable.js";
 import type { PanelActions, ShownReport } from "./panelState.js";
 import { labelOf, lineText } from "./reportModel.js";
@@ -14,10 +9,7 @@ import { codeLine, siteLink } from "./siteLink.js";
 import { wordsOfGate, wordsOfPairing, wordsOfRowVerdict } from "./words.js";
 
 /** Everything that the report says about the chosen row. */
-export function detail(
-  shown: ShownReport,
-  actions: PanelActions,
-): TemplateResult {
+export function detail(shown: ShownReport, actions: PanelActions): TemplateResult {
   const { row } = shown;
   if (!row) {
     return html`<section class="detail" aria-label="Detail">
@@ -25,10 +17,9 @@ export function detail(
     </section>`;
   }
   return html`<section class="detail" aria-label="Detail" tabindex="0">
-    ${head(row, actions)} ${sites(shown, row, actions)} ${why(shown, row)}
-    ${judgement(row)} ${metricTable(row)} ${histogram(row)}
-    ${worstElements(row)} ${axisErrors(row)} ${statistics(row)}
-    ${chain(shown, row, actions)}
+    ${head(row, actions)} ${sites(shown, row, actions)} ${why(shown, row)} ${judgement(row)}
+    ${metricTable(row)} ${histogram(row)} ${worstElements(row)} ${axisErrors(row)}
+    ${statistics(row)} ${chain(shown, row, actions)}
   </section>`;
 }
 
@@ -36,12 +27,8 @@ function head(row: Row, actions: PanelActions): TemplateResult {
   const words = wordsOfRowVerdict(row.verdict);
   return html`<div class="detail-head">
     <h2 title=${row.id}>
-      <span class="glyph row-${row.verdict}" aria-hidden="true"
-        >${words.glyph}</span
-      >
-      <span class="text"
-        >${row.stage} <span class="muted">·</span> ${row.name}</span
-      >
+      <span class="glyph row-${row.verdict}" aria-hidden="true">${words.glyph}</span>
+      <span class="text">${row.stage} <span class="muted">·</span> ${row.name}</span>
     </h2>
     <vscode-button
       appearance="icon"
@@ -53,8 +40,7 @@ function head(row: Row, actions: PanelActions): TemplateResult {
     <p class="detail-verdict">
       <b class="row-${row.verdict}" title=${words.meaning}>${words.label}</b>
       ${amount("relL2", row.metrics?.relL2, row.undefined?.relL2)}
-      ${amount("introduced", row.introduced)}
-      ${amount("inherited", row.inherited)}
+      ${amount("introduced", row.introduced)} ${amount("inherited", row.inherited)}
       ${row.amplification === undefined ? nothing : amount("amplification ×", row.amplification)}
     </p>
   </div>`;
@@ -64,11 +50,7 @@ const copyIcon = html`<svg class="icon" aria-hidden="true" viewBox="0 0 16 16">
   ${svg`<path d="M5.5 4.5v-2h8v9h-2m-9-7h9v9h-9z"></path>`}
 </svg>`;
 
-function amount(
-  label: string,
-  value: Row["introduced"],
-  why = "not measured",
-): TemplateResult {
+function amount(label: string, value: Row["introduced"], why = "not measured"): TemplateResult {
   return value === undefined
     ? html`<span class="amount" title=${why}>${label} <b>—</b></span>`
     : html`<span class="amount" title=${fullPrecision(value)}
@@ -77,25 +59,16 @@ function amount(
 }
 
 /** The two source lines, reference first, one under the other so that their texts can be compared. */
-function sites(
-  shown: ShownReport,
-  row: Row,
-  actions: PanelActions,
-): TemplateResult {
+function sites(shown: ShownReport, row: Row, actions: PanelActions): TemplateResult {
   const { model, pairModel } = shown;
   const origins = pairModel.originsByRow.get(row.id) ?? [];
-  const sideEntry = (
-    label: string,
-    side: Side | undefined,
-    key: string,
-  ): TemplateResult => html`
+  const sideEntry = (label: string, side: Side | undefined, key: string): TemplateResult => html`
     <span class="side-label" title=${label}>${label}</span>
     <span class="side-site">
       ${siteLink(side?.site, actions, row.absentReason ?? "no counterpart")}
       ${
         side?.site
-          ? html`<span class="muted"> in ${side.site.function}</span>
-              <kbd>${key}</kbd>`
+          ? html`<span class="muted"> in ${side.site.function}</span> <kbd>${key}</kbd>`
           : nothing
       }
     </span>
@@ -119,30 +92,21 @@ function sites(
     ${origins.map(
       ({ site, alternatives }) => html`
         ${
-          site.file === row.candidate?.site?.file &&
-          site.line === row.candidate.site.line
+          site.file === row.candidate?.site?.file && site.line === row.candidate.site.line
             ? nothing
             : html`<span class="side-label">to fix</span>
                 <span class="side-site"
-                  >${siteLink(site, actions)}<span class="muted">
-                    in ${site.function}</span
-                  ></span
+                  >${siteLink(site, actions)}<span class="muted"> in ${site.function}</span></span
                 >
-                <span class="side-code"
-                  >${codeLine(lineText(model, site))}</span
-                >`
+                <span class="side-code">${codeLine(lineText(model, site))}</span>`
         }
         ${alternatives.map(
           ({ site: other, why: reason }) =>
             html`<span class="side-label">or</span>
               <span class="side-site"
-                >${siteLink(other, actions)}<span class="muted">
-                  ${reason}</span
-                ></span
+                >${siteLink(other, actions)}<span class="muted"> ${reason}</span></span
               >
-              <span class="side-code"
-                >${codeLine(lineText(model, other))}</span
-              >`,
+              <span class="side-code">${codeLine(lineText(model, other))}</span>`,
         )}
       `,
     )}
@@ -150,26 +114,18 @@ function sites(
 }
 
 function why({ pairModel }: ShownReport, row: Row): unknown {
-  const ofOrigins = (pairModel.originsByRow.get(row.id) ?? []).flatMap(
-    ({ cause }) => cause ?? [],
-  );
-  const causes =
-    ofOrigins.length > 0 ? ofOrigins : row.cause ? [row.cause] : [];
-  const declared = pairModel.pair.declared.find(({ rows }) =>
-    rows.includes(row.id),
-  );
+  const ofOrigins = (pairModel.originsByRow.get(row.id) ?? []).flatMap(({ cause }) => cause ?? []);
+  const causes = ofOrigins.length > 0 ? ofOrigins : row.cause ? [row.cause] : [];
+  const declared = pairModel.pair.declared.find(({ rows }) => rows.includes(row.id));
   return [
     causes.map(causeText),
-    declared
-      ? html`<p class="cause"><b>Declared</b> ${declared.reason}</p>`
-      : nothing,
+    declared ? html`<p class="cause"><b>Declared</b> ${declared.reason}</p>` : nothing,
     row.padding
       ? html`<p class="cause">
           <b>Padding</b> ${
             row.padding.verdict === "match"
               ? "matches."
-              : html`differs by at most ${formatDifference(row.padding.maxAbs)};
-                it is never blamed.`
+              : html`differs by at most ${formatDifference(row.padding.maxAbs)}; it is never blamed.`
           }
         </p>`
       : nothing,
@@ -206,14 +162,10 @@ function judgement(row: Row): TemplateResult {
     const noise = row.gate.noise;
     entries.push([
       "gate",
-      html`<b title=${fullPrecision(row.gate.value)}
-          >${formatDifference(row.gate.value)}</b
-        >
+      html`<b title=${fullPrecision(row.gate.value)}>${formatDifference(row.gate.value)}</b>
         <span class="muted"
           >${wordsOfGate(row.gate.from)}${
-            noise === undefined
-              ? nothing
-              : html` (noise ${formatDifference(noise)})`
+            noise === undefined ? nothing : html` (noise ${formatDifference(noise)})`
           }</span
         >`,
       "The introduced difference is held against this.",
@@ -232,10 +184,8 @@ function judgement(row: Row): TemplateResult {
   entries.push([
     "paired",
     row.pairedBy
-      ? html`<b>${row.pairedBy}</b>
-          <span class="muted">${wordsOfPairing(row.pairedBy)}</span>`
-      : html`<b>no</b>
-          <span class="muted">${row.absentReason ?? "no reason given"}</span>`,
+      ? html`<b>${row.pairedBy}</b> <span class="muted">${wordsOfPairing(row.pairedBy)}</span>`
+      : html`<b>no</b> <span class="muted">${row.absentReason ?? "no reason given"}</span>`,
     "How the two tensors were found to belong together.",
   ]);
   return html`<dl class="judgement">
@@ -277,20 +227,14 @@ function chainColumn(
         title=${`${row.stage} · ${row.name}: ${words.label}`}
         @click=${() => actions.selectRow(row.id)}
       >
-        <span class="glyph row-${row.verdict}" aria-label=${words.label}
-          >${words.glyph}</span
-        >
+        <span class="glyph row-${row.verdict}" aria-label=${words.label}>${words.glyph}</span>
         <span class="text">${row.stage} · ${row.name}</span>
-        <span class="number"
-          >${value === undefined ? "—" : formatDifference(value)}</span
-        >
+        <span class="number">${value === undefined ? "—" : formatDifference(value)}</span>
       </button>`;
     })}
     ${
       rows.length > longestChain
-        ? html`<span class="muted"
-            >and ${rows.length - longestChain} more</span
-          >`
+        ? html`<span class="muted">and ${rows.length - longestChain} more</span>`
         : nothing
     }
   </div>`;

@@ -61,8 +61,7 @@ export function axisErrors({ byAxis }: Row): unknown {
           >${
             worstValue === undefined || fromWire(worstValue) === 0
               ? "all exact"
-              : html`worst ${axis} ${worst}:
-                  <b>${formatDifference(worstValue)}</b>`
+              : html`worst ${axis} ${worst}: <b>${formatDifference(worstValue)}</b>`
           }${
             relL2.length > maxBars
               ? `, each bar the worst of ${Math.ceil(relL2.length / maxBars)}`
@@ -97,15 +96,7 @@ export function worstElements({ worst }: Row): unknown {
     </table>`;
 }
 
-const statisticNames = [
-  "min",
-  "max",
-  "mean",
-  "rms",
-  "zeros",
-  "nan",
-  "inf",
-] as const;
+const statisticNames = ["min", "max", "mean", "rms", "zeros", "nan", "inf"] as const;
 
 export function statistics({ reference, candidate }: Row): unknown {
   const sides: [string, Side][] = [];
@@ -163,8 +154,7 @@ function barChart(bars: readonly Bar[], label: string): TemplateResult {
     height=${chartHeight + (labelled ? 14 : 0)}
   >
     ${bars.map((bar, index) => {
-      const height =
-        bar.share > 0 ? Math.max(1.5, bar.share * (chartHeight - 2)) : 0;
+      const height = bar.share > 0 ? Math.max(1.5, bar.share * (chartHeight - 2)) : 0;
       return svg`<g>
         <title>${bar.title}</title>
         <rect class="bar-space" x=${index * width} y="0" width=${width} height=${chartHeight}></rect>
@@ -192,37 +182,28 @@ function share(count: number, largest: number): number {
 }
 
 /** Long axes are drawn by the worst value of each run; the numbers in the text are of the whole axis. */
-function sampled(
-  values: readonly WireNumber[],
-): { value: WireNumber; index: number }[] {
+function sampled(values: readonly WireNumber[]): { value: WireNumber; index: number }[] {
   const run = Math.ceil(values.length / maxBars);
   const bars: { value: WireNumber; index: number }[] = [];
   values.forEach((value, index) => {
     const bar = bars[Math.floor(index / run)];
     if (!bar) bars.push({ value, index });
-    else if (fromWire(value) > fromWire(bar.value))
-      Object.assign(bar, { value, index });
+    else if (fromWire(value) > fromWire(bar.value)) Object.assign(bar, { value, index });
   });
   return bars;
 }
 
 /** Heights on a log scale from a decade under the smallest value to the largest; 0 has no bar. */
 function decadesOf(values: readonly number[]): (value: number) => number {
-  const logs = values
-    .filter((value) => value > 0 && Number.isFinite(value))
-    .map(Math.log10);
+  const logs = values.filter((value) => value > 0 && Number.isFinite(value)).map(Math.log10);
   const high = Math.max(...logs);
   const low = Math.min(...logs) - 1;
   return (value) => {
     if (!(value > 0)) return 0;
-    return Number.isFinite(value)
-      ? (Math.log10(value) - low) / (high - low)
-      : 1;
+    return Number.isFinite(value) ? (Math.log10(value) - low) / (high - low) : 1;
   };
 }
 
 function decade(log10: number): string {
-  return Number.isInteger(log10)
-    ? `1e${log10}`.replace("-", "−")
-    : formatValue(10 ** log10);
+  return Number.isInteger(log10) ? `1e${log10}`.replace("-", "−") : formatValue(10 ** log10);
 }

@@ -38,9 +38,7 @@ export class ErrorCurve {
 
   select(rowId: string | undefined): void {
     const x =
-      rowId === undefined
-        ? -1
-        : (this.#data?.rows.findIndex((row) => row?.id === rowId) ?? -1);
+      rowId === undefined ? -1 : (this.#data?.rows.findIndex((row) => row?.id === rowId) ?? -1);
     this.#selected = x < 0 ? undefined : x;
     this.#plot?.redraw(false);
   }
@@ -53,12 +51,7 @@ export class ErrorCurve {
     const width = Math.max(this.#host.clientWidth, 80);
     this.#plot = new uPlot(
       this.#options(this.#data, readThemeColours(), width),
-      [
-        keys.map((_, x) => x),
-        gate,
-        noise,
-        ...series.map(({ values }) => values),
-      ],
+      [keys.map((_, x) => x), gate, noise, ...series.map(({ values }) => values)],
       this.#host,
     );
     this.#plot.over.append(this.#tooltip);
@@ -75,15 +68,10 @@ export class ErrorCurve {
 
   #fit(): void {
     const width = Math.max(this.#host.clientWidth, 80);
-    if (this.#plot && this.#plot.width !== width)
-      this.#plot.setSize({ width, height });
+    if (this.#plot && this.#plot.width !== width) this.#plot.setSize({ width, height });
   }
 
-  #options(
-    data: CurveData,
-    colours: ThemeColours,
-    width: number,
-  ): uPlot.Options {
+  #options(data: CurveData, colours: ThemeColours, width: number): uPlot.Options {
     const bottom = data.exactLane - 0.6;
     const last = Math.max(data.keys.length - 1, 0);
     const axis = {
@@ -112,8 +100,7 @@ export class ErrorCurve {
       scales: {
         x: {
           time: false,
-          range: (_, from, to) =>
-            last === 0 ? [-1, 1] : [from - 0.5, to + 0.5],
+          range: (_, from, to) => (last === 0 ? [-1, 1] : [from - 0.5, to + 0.5]),
         },
         y: { range: [bottom, data.top + 0.2] },
       },
@@ -134,9 +121,7 @@ export class ErrorCurve {
           grid: { stroke: faint(colours.foreground, 10), width: 1 },
           splits: () => decades(data),
           values: (_, splits) =>
-            splits.map((y) =>
-              y === data.exactLane ? "exact" : `1e${y}`.replace("-", "−"),
-            ),
+            splits.map((y) => (y === data.exactLane ? "exact" : `1e${y}`.replace("-", "−"))),
         },
       ],
       series: [
@@ -155,8 +140,7 @@ export class ErrorCurve {
           points: { show: false },
         },
         ...data.series.map(({ chosen }, index): uPlot.Series => {
-          const stroke =
-            colours.series[index % colours.series.length] ?? colours.foreground;
+          const stroke = colours.series[index % colours.series.length] ?? colours.foreground;
           return {
             stroke,
             width: chosen ? 1.5 : 1,
@@ -196,12 +180,7 @@ export class ErrorCurve {
     for (const origin of data.origins) {
       const y = values[origin];
       if (y !== null && y !== undefined) {
-        diamond(
-          ctx,
-          plot.valToPos(origin, "x", true),
-          plot.valToPos(y, "y", true),
-          5.5 * ratio,
-        );
+        diamond(ctx, plot.valToPos(origin, "x", true), plot.valToPos(y, "y", true), 5.5 * ratio);
       }
     }
     ctx.restore();
@@ -216,27 +195,18 @@ export class ErrorCurve {
     const values = data.series.map(({ values: series }, position) => {
       const y = series[index];
       const text =
-        y === null || y === undefined
-          ? "—"
-          : formatDifference(y === data.exactLane ? 0 : 10 ** y);
+        y === null || y === undefined ? "—" : formatDifference(y === data.exactLane ? 0 : 10 ** y);
       return `${this.#labels[position] ?? ""} ${text}`;
     });
     this.#tooltip.textContent = `${words.glyph} ${row.stage} · ${row.name}\n${values.join(" · ")}`;
     const x = plot.valToPos(index, "x");
     const onLeft = x > plot.over.clientWidth / 2;
     this.#tooltip.style.left = onLeft ? "auto" : `${x + 10}px`;
-    this.#tooltip.style.right = onLeft
-      ? `${plot.over.clientWidth - x + 10}px`
-      : "auto";
+    this.#tooltip.style.right = onLeft ? `${plot.over.clientWidth - x + 10}px` : "auto";
   }
 }
 
-function diamond(
-  ctx: CanvasRenderingContext2D,
-  x: number,
-  y: number,
-  radius: number,
-): void {
+function diamond(ctx: CanvasRenderingContext2D, x: number, y: number, radius: number): void {
   ctx.beginPath();
   ctx.moveTo(x, y - radius);
   ctx.lineTo(x + radius, y);
@@ -268,17 +238,10 @@ function drawLayers(plot: uPlot, data: CurveData, colours: ThemeColours): void {
 
 /** Layer names at the middle of their run, none over another. */
 function layerAxis(data: CurveData): Pick<uPlot.Axis, "splits" | "values"> {
-  const shown = (
-    plot: uPlot,
-    from: number,
-    to: number,
-  ): { label: string; x: number }[] => {
+  const shown = (plot: uPlot, from: number, to: number): { label: string; x: number }[] => {
     // The plotting area is laid out after its axes, so its width is not known here.
-    const pixelsPerX =
-      (plot.width - valueAxisWidth - 12) / Math.max(to - from, 1);
-    const widest =
-      Math.max(...data.layers.map((layer) => layer.to - layer.from + 1)) *
-      pixelsPerX;
+    const pixelsPerX = (plot.width - valueAxisWidth - 12) / Math.max(to - from, 1);
+    const widest = Math.max(...data.layers.map((layer) => layer.to - layer.from + 1)) * pixelsPerX;
     let free = -Infinity;
     return data.layers.flatMap((layer) => {
       const left = Math.max(layer.from - 0.5, from);
@@ -291,8 +254,7 @@ function layerAxis(data: CurveData): Pick<uPlot.Axis, "splits" | "values"> {
       const half = (label.length * 6) / 2;
       const centre = (x - from) * pixelsPerX;
       const beyond = centre + half > (to - from) * pixelsPerX + 12;
-      if (right <= left || label === "" || centre - half < free || beyond)
-        return [];
+      if (right <= left || label === "" || centre - half < free || beyond) return [];
       free = centre + half + 8;
       return [{ label, x }];
     });
@@ -301,9 +263,7 @@ function layerAxis(data: CurveData): Pick<uPlot.Axis, "splits" | "values"> {
     splits: (plot, _axis, from, to) => shown(plot, from, to).map(({ x }) => x),
     values: (plot, splits) => {
       const { min = 0, max = 0 } = plot.scales["x"] ?? {};
-      const byX = new Map(
-        shown(plot, min, max).map(({ x, label }) => [x, label]),
-      );
+      const byX = new Map(shown(plot, min, max).map(({ x, label }) => [x, label]));
       return splits.map((x) => byX.get(x) ?? "");
     },
   };

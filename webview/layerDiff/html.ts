@@ -13,12 +13,7 @@ export interface PanelHtmlSources {
  * chart, the virtual list), none of which the policy concerns. The toolkit probes for `:focus-visible` with one style
  * element and looks for its nonce in the `csp-nonce` meta element; without it the probe would be a violation.
  */
-export function layerDiffHtml({
-  cspSource,
-  nonce,
-  scriptUri,
-  styleUri,
-}: PanelHtmlSources): string {
+export function layerDiffHtml({ cspSource, nonce, scriptUri, styleUri }: PanelHtmlSources): string {
   const policy = [
     "default-src 'none'",
     `script-src 'nonce-${nonce}'`,

@@ -30,12 +30,7 @@ import {
 import { runFacts } from "./runFacts.js";
 import { notices, withoutReport } from "./states.js";
 import { summary } from "./summary.js";
-import {
-  ancestorsOf,
-  buildTree,
-  initiallyFolded,
-  visibleLines,
-} from "./tree.js";
+import { ancestorsOf, buildTree, initiallyFolded, visibleLines } from "./tree.js";
 import { treeLineHeight, treeList } from "./treeList.js";
 import { wordsOfRowVerdict } from "./words.js";
 
@@ -92,7 +87,7 @@ export class LayerDiffPanel implements PanelActions {
   }
 
   reportFault(fault: string): void {
-    
+    this.#change({ fault });
   }
 
   selectCandidate(candidate: string): void {
@@ -107,18 +102,13 @@ export class LayerDiffPanel implements PanelActions {
 
   selectRow(row: string): void {
     const { shown } = this.#state;
-    if (shown)
-      this.#select({ candidate: shown.pairModel.pair.candidate, row }, true);
+    if (shown) this.#select({ candidate: shown.pairModel.pair.candidate, row }, true);
   }
 
   selectOrigin(origin: string): void {
     const { shown } = this.#state;
     const row = shown && rowAt(shown.pairModel, { origin });
-    if (row)
-      this.#select(
-        { candidate: shown.pairModel.pair.candidate, row: row.id, origin },
-        true,
-      );
+    if (row) this.#select({ candidate: shown.pairModel.pair.candidate, row: row.id, origin }, true);
   }
 
   stepOrigin(direction: 1 | -1): void {
@@ -129,8 +119,7 @@ export class LayerDiffPanel implements PanelActions {
     const next =
       direction > 0
         ? (originRows.find((row) => row.order > order) ?? originRows[0])
-        : (originRows.findLast((row) => row.order < order) ??
-          originRows.at(-1));
+        : (originRows.findLast((row) => row.order < order) ?? originRows.at(-1));
     if (next) this.selectRow(next.id);
   }
 
@@ -146,9 +135,7 @@ export class LayerDiffPanel implements PanelActions {
   toggleGroup(id: string): void {
     const { shown, kept } = this.#state;
     if (!shown) return;
-    const folded = new Set(
-      kept.folded ?? initiallyFolded(shown.tree, shown.pairModel.rows.length),
-    );
+    const folded = new Set(kept.folded ?? initiallyFolded(shown.tree, shown.pairModel.rows.length));
     if (!folded.delete(id)) folded.add(id);
     this.#keep({ folded: [...folded], activeNode: id });
   }
@@ -185,11 +172,7 @@ export class LayerDiffPanel implements PanelActions {
     this.#host.send({ type: what });
   }
 
-  #showReport(
-    report: Report,
-    address: PanelAddress | undefined,
-    stale: readonly string[],
-  ): void {
+  #showReport(report: Report, address: PanelAddress | undefined, stale: readonly string[]): void {
     const model = modelOf(report);
     const at = address ?? this.#state.kept.address;
     const pairModel = pairAt(model, at);
@@ -237,13 +220,10 @@ export class LayerDiffPanel implements PanelActions {
     activeNode: string | undefined,
   ): void {
     const former = this.#state.shown;
-    const tree =
-      former?.pairModel === pairModel ? former.tree : buildTree(pairModel.rows);
+    const tree = former?.pairModel === pairModel ? former.tree : buildTree(pairModel.rows);
     const { kept } = this.#state;
     const above = rowId === undefined ? [] : ancestorsOf(tree, rowId);
-    const folded = kept.folded ?? [
-      ...initiallyFolded(tree, pairModel.rows.length),
-    ];
+    const folded = kept.folded ?? [...initiallyFolded(tree, pairModel.rows.length)];
     this.#state = {
       ...this.#state,
       shown: {
@@ -316,10 +296,8 @@ export class LayerDiffPanel implements PanelActions {
     if (!shown) return withoutReport(this.#state, this);
     const suspects = suspectParameters(shown);
     return html`<div class="panel ${host.state === "running" ? "dimmed" : ""}">
-      ${notices(this.#state, this)}
-      ${summary(this.#state, shown, this, Date.now())}
-      ${problemList(shown.model.report.problems, this)}
-      ${originList(shown, this)}
+      ${notices(this.#state, this)} ${summary(this.#state, shown, this, Date.now())}
+      ${problemList(shown.model.report.problems, this)} ${originList(shown, this)}
       <vscode-panels
         activeid=${`tab-${kept.view}`}
         @change=${(event: Event) => {
@@ -327,8 +305,7 @@ export class LayerDiffPanel implements PanelActions {
             activeid?: string;
           };
           const view = activeid?.slice("tab-".length);
-          if (view === "layers" || view === "parameters" || view === "run")
-            this.setView(view);
+          if (view === "layers" || view === "parameters" || view === "run") this.setView(view);
         }}
       >
         <vscode-panel-tab id="tab-layers">Layers</vscode-panel-tab>
@@ -342,17 +319,14 @@ export class LayerDiffPanel implements PanelActions {
             ${curveLegend(shown)}
             <div class="curve" role="img" aria-label=${curveLabel(shown)}></div>
             <div class="split">
-              ${treeList(this.#state, shown, this.#list, this)}
-              ${detail(shown, this)}
+              ${treeList(this.#state, shown, this.#list, this)} ${detail(shown, this)}
             </div>
           </div>
         </vscode-panel-view>
         <vscode-panel-view>${parametersView(shown, this)}</vscode-panel-view>
         <vscode-panel-view>${runFacts(shown)}</vscode-panel-view>
       </vscode-panels>
-      <div class="spoken" role="status" aria-live="polite">
-        ${spokenSelection(shown)}
-      </div>
+      <div class="spoken" role="status" aria-live="polite">${spokenSelection(shown)}</div>
     </div>`;
   }
 
@@ -369,20 +343,15 @@ export class LayerDiffPanel implements PanelActions {
     if (this.#curveFor !== shown.pairModel) {
       this.#curveFor = shown.pairModel;
       const { pairs } = shown.model;
-      const labels = pairs.map(({ pair }) =>
-        labelOf(shown.model, pair.candidate),
-      );
+      const labels = pairs.map(({ pair }) => labelOf(shown.model, pair.candidate));
       this.#curve.show(curveDataOf(pairs, shown.pairModel), labels);
     }
     this.#curve.select(shown.row?.id);
   }
 
   #onKey(event: KeyboardEvent): void {
-    if (event.ctrlKey || event.metaKey || event.altKey || !this.#state.shown)
-      return;
-    const inField =
-      event.target instanceof Element &&
-      event.target.closest("vscode-text-field");
+    if (event.ctrlKey || event.metaKey || event.altKey || !this.#state.shown) return;
+    const inField = event.target instanceof Element && event.target.closest("vscode-text-field");
     if (inField) {
       if (event.key === "Escape") {
         this.setFilter("");
@@ -402,9 +371,7 @@ export class LayerDiffPanel implements PanelActions {
 
 /** The lines and the selection that follow from what is kept. */
 function follow(shown: ShownReport, kept: KeptState): ShownReport {
-  const folded = new Set(
-    kept.folded ?? initiallyFolded(shown.tree, shown.pairModel.rows.length),
-  );
+  const folded = new Set(kept.folded ?? initiallyFolded(shown.tree, shown.pairModel.rows.length));
   const lines = visibleLines(shown.tree, folded, {
     text: kept.filter.toLowerCase(),
     originsOnly: kept.originsOnly,
@@ -413,12 +380,7 @@ function follow(shown: ShownReport, kept: KeptState): ShownReport {
   return {
     ...shown,
     lines,
-    activeIndex:
-      active >= 0
-        ? active
-        : lines.length > 0 && kept.activeNode === undefined
-          ? 0
-          : -1,
+    activeIndex: active >= 0 ? active : lines.length > 0 && kept.activeNode === undefined ? 0 : -1,
     row: rowAt(shown.pairModel, kept.address),
     originId: kept.address.origin,
   };
@@ -430,9 +392,7 @@ function curveLegend({ model, pairModel }: ShownReport): TemplateResult {
     ${model.pairs.map(
       (item, index) =>
         html`<span
-          ><i
-            class="swatch series-${index % 4} ${item === pairModel ? "" : "other"}"
-          ></i
+          ><i class="swatch series-${index % 4} ${item === pairModel ? "" : "other"}"></i
           >${labelOf(model, item.pair.candidate)}</span
         >`,
     )}
@@ -449,7 +409,6 @@ function curveLabel({ pairModel }: ShownReport): string {
 function spokenSelection({ row, pairModel }: ShownReport): string {
   if (!row) return "";
   const place = pairModel.originRows.indexOf(row);
-  const origin =
-    place < 0 ? "" : `, origin ${place + 1} of ${pairModel.originRows.length}`;
+  const origin = place < 0 ? "" : `, origin ${place + 1} of ${pairModel.originRows.length}`;
   return `${row.stage}, ${row.name}, ${wordsOfRowVerdict(row.verdict).label}${origin}`;
 }

@@ -9,8 +9,5 @@ const host = connectHost(
   (message) => panel.receive(message),
   (fault) => panel.reportFault(fault),
 );
-const panel = new LayerDiffPanel(
-  document.getElementById("panel") ?? document.body,
-  host,
-);
+const panel = new LayerDiffPanel(document.getElementById("panel") ?? document.body, host);
 host.send({ type: "ready" });

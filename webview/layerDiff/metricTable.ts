@@ -10,7 +10,7 @@ import {
   fullPrecision,
 } from "../ui/format.js";
 
-type MetricForm = "difference" | "value" | "count" | "share" | "index";
+type MetricForm = "difference" | "value" | "decibel" | "count" | "share" | "index";
 
 /** In the order of reading: how far off, in which way, at how many places. Formats by kind of number. */
 const metricForms: Record<MetricName, MetricForm> = {
@@ -27,9 +27,9 @@ const metricForms: Record<MetricName, MetricForm> = {
   p99Abs: "difference",
   p999Abs: "difference",
   cosine: "value",
-  snrDb: "value",
-  psnrDb: "value",
-  maxUlp: "difference",
+  snrDb: "decibel",
+  psnrDb: "decibel",
+  maxUlp: "count",
   meanUlp: "difference",
   violations: "share",
   topKAgreement: "share",
@@ -88,9 +88,7 @@ function metric(
     ${
       value === undefined
         ? html`<dd class="muted" title=${reason ?? "not measured"}>—</dd>`
-        : html`<dd title=${fullText(value)}>
-            ${metricText(metricForms[name], value)}
-          </dd>`
+        : html`<dd title=${fullText(value)}>${metricText(metricForms[name], value)}</dd>`
     }
   </div>`;
 }
@@ -98,7 +96,8 @@ function metric(
 function metricText(form: MetricForm, value: WireNumber | number[]): string {
   if (Array.isArray(value)) return formatIndex(value);
   if (typeof value === "number") {
-    if (form === "count") return formatCount(value);
+    if (form === "decibel") return `${formatValue(value)} dB`;
+    if (form === "count" && Number.isInteger(value)) return formatCount(value);
     if (form === "share") return `${formatValue(value * 100)} %`;
   }
   return form === "difference" ? formatDifference(value) : formatValue(value);

@@ -9,9 +9,7 @@ import { codeLine, siteLink } from "./siteLink.js";
 export function originList(shown: ShownReport, actions: PanelActions): unknown {
   const { origins } = shown.pairModel.pair;
   if (origins.length === 0) return nothing;
-  const ofRow = shown.row
-    ? (shown.pairModel.originsByRow.get(shown.row.id) ?? [])
-    : [];
+  const ofRow = shown.row ? (shown.pairModel.originsByRow.get(shown.row.id) ?? []) : [];
   const selected = ofRow.find(({ id }) => id === shown.originId) ?? ofRow[0];
   return html`<section class="origins" aria-label="Origins">
     ${origins.map((origin) => originEntry(shown, origin, origin === selected, actions))}
@@ -42,9 +40,7 @@ function originEntry(
       }}
     >
       ${origin.kind === "op" ? nothing : html`${kindText(origin.kind)} · `}${
-        instances.length > 1
-          ? plural(instances.length, "instance")
-          : origin.stage
+        instances.length > 1 ? plural(instances.length, "instance") : origin.stage
       }
       · introduced <b>${formatDifference(origin.introduced)}</b>
     </button>
@@ -53,11 +49,7 @@ function originEntry(
 }
 
 /** The cause, and the line of the reference that it should match. */
-function more(
-  model: ReportModel,
-  origin: Origin,
-  actions: PanelActions,
-): unknown {
+function more(model: ReportModel, origin: Origin, actions: PanelActions): unknown {
   const { cause, referenceSite } = origin;
   if (!cause && !referenceSite) return nothing;
   const text = referenceSite && lineText(model, referenceSite);
@@ -85,25 +77,18 @@ function kindText(kind: Origin["kind"]): string {
 }
 
 /** What the run could not do or doubts, each with its next step. */
-export function problemList(
-  problems: readonly Problem[],
-  actions: PanelActions,
-): unknown {
+export function problemList(problems: readonly Problem[], actions: PanelActions): unknown {
   if (problems.length === 0) return nothing;
   const glyphs = { error: "✗", warning: "!", information: "i" } as const;
   return html`<section class="problems" aria-label="Problems">
     ${problems.map(
       (problem) =>
-        html`<div
-          class="problem problem-${problem.severity}"
-          title=${problem.code}
-        >
+        html`<div class="problem problem-${problem.severity}" title=${problem.code}>
           <span class="glyph" aria-label=${problem.severity}
             >${glyphs[problem.severity] ?? "i"}</span
           >
           <span
-            >${problem.message}
-            <span class="muted">${problem.nextStep}</span> ${
+            >${problem.message} <span class="muted">${problem.nextStep}</span> ${
               problem.site ? siteLink(problem.site, actions) : nothing
             }</span
           >

@@ -70,8 +70,10 @@ export const freshState: KeptState = {
 /** Decodes what `getState` gave back. Another version of the panel may have written it: what does not fit is dropped. */
 export function decodeKeptState(value: unknown): KeptState {
   if (typeof value !== "object" || value === null) return freshState;
-  const { address, view, filter, originsOnly, activeNode, folded } =
-    value as Record<string, unknown>;
+  const { address, view, filter, originsOnly, activeNode, folded } = value as Record<
+    string,
+    unknown
+  >;
   return {
     address: decodeAddress(address) ?? {},
     view: view === "parameters" || view === "run" ? view : "layers",

@@ -1,14 +1,6 @@
 import { html, nothing, type TemplateResult } from "lit";
-import type {
-  Implementation,
-  Parameter,
-} from "../../engine/protocol/report.js";
-import {
-  formatDifference,
-  formatShape,
-  fullPrecision,
-  plural,
-} from "../ui/format.js";
+import type { Implementation, Parameter } from "../../engine/protocol/report.js";
+import { formatDifference, formatShape, fullPrecision, plural } from "../ui/format.js";
 import type { PanelActions, ShownReport } from "./panelState.js";
 import { siteLink } from "./siteLink.js";
 import { wordsOfPairing } from "./words.js";
@@ -66,40 +58,25 @@ export function suspectParameters(shown: ShownReport): number {
   const parameters = candidateOf(shown)?.parameters;
   if (!parameters) return 0;
   return (
-    parameters.notFromReference.length +
-    parameters.different.length +
-    parameters.missing.length
+    parameters.notFromReference.length + parameters.different.length + parameters.missing.length
   );
 }
 
-export function parametersView(
-  shown: ShownReport,
-  actions: PanelActions,
-): TemplateResult {
+export function parametersView(shown: ShownReport, actions: PanelActions): TemplateResult {
   const candidate = candidateOf(shown);
   if (!candidate || candidate.parameters.total === 0) {
-    return html`<p class="nothing">
-      The candidate has no parameters in this report.
-    </p>`;
+    return html`<p class="nothing">The candidate has no parameters in this report.</p>`;
   }
   const { parameters } = candidate;
   return html`<div class="page">
     ${categories.map(({ key, title, meaning, row }) => {
       const items = parameters[key];
       if (items.length === 0) return nothing;
-      return html`<details
-        class="category"
-        data-category=${key}
-        ?open=${key !== "same"}
-      >
+      return html`<details class="category" data-category=${key} ?open=${key !== "same"}>
         <summary>
-          <span class="glyph row-${row}" aria-hidden="true"
-            >${glyphs[row]}</span
-          >
+          <span class="glyph row-${row}" aria-hidden="true">${glyphs[row]}</span>
           <b>${title}</b>
-          <span class="muted"
-            >${items.length} of ${parameters.total}. ${meaning}</span
-          >
+          <span class="muted">${items.length} of ${parameters.total}. ${meaning}</span>
         </summary>
         ${table(items, actions)}
       </details>`;
@@ -115,17 +92,11 @@ export function parametersView(
   </div>`;
 }
 
-function candidateOf({
-  model,
-  pairModel,
-}: ShownReport): Implementation | undefined {
+function candidateOf({ model, pairModel }: ShownReport): Implementation | undefined {
   return model.implementations.get(pairModel.pair.candidate);
 }
 
-function table(
-  items: readonly Parameter[],
-  actions: PanelActions,
-): TemplateResult {
+function table(items: readonly Parameter[], actions: PanelActions): TemplateResult {
   return html`<table class="parameters">
     <thead>
       <tr>
@@ -164,9 +135,7 @@ function table(
               ${
                 relL2 === undefined
                   ? html`<span class="muted">—</span>`
-                  : html`<span title=${fullPrecision(relL2)}
-                      >${formatDifference(relL2)}</span
-                    >`
+                  : html`<span title=${fullPrecision(relL2)}>${formatDifference(relL2)}</span>`
               }
             </td>
           </tr>`,

@@ -34,9 +34,7 @@ export function modelOf(report: Report): ReportModel {
   return {
     report,
     pairs: report.pairs.map(pairModelOf),
-    implementations: new Map(
-      report.implementations.map((item) => [item.id, item]),
-    ),
+    implementations: new Map(report.implementations.map((item) => [item.id, item])),
     sources: new Map(report.sources.map((source) => [source.file, source])),
   };
 }
@@ -54,17 +52,12 @@ function pairModelOf(pair: Pair): PairModel {
     rows,
     rowById: new Map(rows.map((row) => [row.id, row])),
     originsByRow,
-    originRows: rows.filter(
-      (row) => row.verdict === "origin" || originsByRow.has(row.id),
-    ),
+    originRows: rows.filter((row) => row.verdict === "origin" || originsByRow.has(row.id)),
   };
 }
 
 /** The pair that an address names, else the first that is not a pass, else the first. */
-export function pairAt(
-  model: ReportModel,
-  address: PanelAddress,
-): PairModel | undefined {
+export function pairAt(model: ReportModel, address: PanelAddress): PairModel | undefined {
   return (
     model.pairs.find(({ pair }) => pair.candidate === address.candidate) ??
     model.pairs.find(({ pair }) => pair.verdict !== "pass") ??
@@ -73,12 +66,8 @@ export function pairAt(
 }
 
 /** The row that an address names: its row, else the first instance of its origin. */
-export function rowAt(
-  pairModel: PairModel,
-  address: PanelAddress,
-): Row | undefined {
-  const named =
-    address.row === undefined ? undefined : pairModel.rowById.get(address.row);
+export function rowAt(pairModel: PairModel, address: PanelAddress): Row | undefined {
+  const named = address.row === undefined ? undefined : pairModel.rowById.get(address.row);
   if (named || address.origin === undefined) return named;
   const origin = pairModel.pair.origins.find(({ id }) => id === address.origin);
   const first = origin?.instances[0]?.row;
@@ -98,8 +87,7 @@ export function firstRowToShow(pairModel: PairModel): Row | undefined {
 export function lineText(model: ReportModel, site: Site): string | undefined {
   for (const snippet of model.sources.get(site.file)?.snippets ?? []) {
     const line = snippet.text.split("\n")[site.line - snippet.startLine];
-    if (site.line >= snippet.startLine && line !== undefined)
-      return line.trim();
+    if (site.line >= snippet.startLine && line !== undefined) return line.trim();
   }
   return undefined;
 }

@@ -25,10 +25,7 @@ export function runFacts({ model, pairModel }: ShownReport): TemplateResult {
     ["processor", environment?.cpu],
     ["GPUs", environment?.gpus?.join(", ")],
     ["Python", environment?.python],
-    [
-      "packages",
-      packages.map(([name, version]) => `${name} ${version}`).join(", "),
-    ],
+    ["packages", packages.map(([name, version]) => `${name} ${version}`).join(", ")],
     ["made by", report.tool && `${report.tool.name} ${report.tool.version}`],
   ];
   const declared = pairModel.pair.declared;
@@ -51,15 +48,11 @@ export function runFacts({ model, pairModel }: ShownReport): TemplateResult {
             html`<tr>
               <td>
                 <b>${item.label}</b>
-                <span class="muted"
-                  >${item.id === report.reference ? "reference" : ""}</span
-                >
+                <span class="muted">${item.id === report.reference ? "reference" : ""}</span>
               </td>
               <td>${item.framework}</td>
               <td>${item.executor}</td>
-              <td>
-                ${[...new Set([item.provider, item.device])].filter(Boolean).join(", ")}
-              </td>
+              <td>${[...new Set([item.provider, item.device])].filter(Boolean).join(", ")}</td>
               <td>${item.precision}</td>
               <td>${remarks(item)}</td>
             </tr>`,
@@ -101,8 +94,7 @@ function remarks(item: Implementation): string {
     item.standIns?.length > 0 && `stands in for ${item.standIns.join(", ")}`,
     nonDeterminism &&
       `${plural(nonDeterminism.runs, "run")} differ by ${formatDifference(nonDeterminism.maxRelL2)}`,
-    observerEffect &&
-      `observing changes it by ${formatDifference(observerEffect.relL2)}`,
+    observerEffect && `observing changes it by ${formatDifference(observerEffect.relL2)}`,
   ];
   return parts.filter(Boolean).join(" · ");
 }

@@ -24,10 +24,6 @@ export function siteLink(
 }
 
 /** The source line itself, as far as the report carries it. */
-export function codeLine(
-  text: string | undefined,
-): TemplateResult | typeof nothing {
-  return text
-    ? html`<code class="code-line" title=${text}>${text}</code>`
-    : nothing;
+export function codeLine(text: string | undefined): TemplateResult | typeof nothing {
+  return text ? html`<code class="code-line" title=${text}>${text}</code>` : nothing;
 }

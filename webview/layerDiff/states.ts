@@ -3,10 +3,7 @@ import { plural } from "../ui/format.js";
 import type { PanelActions, PanelState } from "./panelState.js";
 
 /** What stands in the panel while there is no report to show. */
-export function withoutReport(
-  state: PanelState,
-  actions: PanelActions,
-): TemplateResult {
+export function withoutReport(state: PanelState, actions: PanelActions): TemplateResult {
   const { host, fault } = state;
   if (fault !== undefined) {
     return blank("This report cannot be shown", fault, [
@@ -18,9 +15,7 @@ export function withoutReport(
     return html`<main class="blank">
       <vscode-progress-ring></vscode-progress-ring>
       <h1>Comparing</h1>
-      <p>
-        ${host.progress?.text ?? "starting the engine"}${percentText(state)}
-      </p>
+      <p>${host.progress?.text ?? "starting the engine"}${percentText(state)}</p>
       <div class="blank-actions">
         ${button("Cancel", () => actions.ask("cancel"), true)}
         ${button("Show Log", () => actions.ask("showLog"), true)}
@@ -54,8 +49,8 @@ export function notices(state: PanelState, actions: PanelActions): unknown {
           "running",
           html`<vscode-progress-ring></vscode-progress-ring>
             <span
-              >${host.progress?.text ?? "comparing"}${percentText(state)}. This
-              is the last report.</span
+              >${host.progress?.text ?? "comparing"}${percentText(state)}. This is the last
+              report.</span
             >`,
           button("Cancel", () => actions.ask("cancel"), true),
         )
@@ -72,11 +67,7 @@ export function notices(state: PanelState, actions: PanelActions): unknown {
       : nothing,
     fault === undefined
       ? nothing
-      : notice(
-          "warning",
-          html`<span>${fault}. This is the last report.</span>`,
-          nothing,
-        ),
+      : notice("warning", html`<span>${fault}. This is the last report.</span>`, nothing),
     stale.length > 0
       ? notice(
           "warning",
@@ -91,8 +82,8 @@ export function notices(state: PanelState, actions: PanelActions): unknown {
       ? notice(
           "warning",
           html`<span
-            >This report is of schema ${schema}; this version reads schema 1 and
-            leaves out what it does not know.</span
+            >This report is of schema ${schema}; this version reads schema 1 and leaves out what it
+            does not know.</span
           >`,
           nothing,
         )
@@ -105,14 +96,8 @@ function percentText({ host }: PanelState): string {
   return percent === undefined ? "" : ` · ${Math.round(percent)} %`;
 }
 
-function notice(
-  kind: string,
-  text: TemplateResult,
-  action: unknown,
-): TemplateResult {
-  return html`<div class="notice notice-${kind}" role="status">
-    ${text} ${action}
-  </div>`;
+function notice(kind: string, text: TemplateResult, action: unknown): TemplateResult {
+  return html`<div class="notice notice-${kind}" role="status">${text} ${action}</div>`;
 }
 
 function blank(
@@ -129,14 +114,8 @@ function blank(
   </main>`;
 }
 
-function button(
-  label: string,
-  action: () => void,
-  secondary: boolean,
-): TemplateResult {
-  return html`<vscode-button
-    appearance=${secondary ? "secondary" : "primary"}
-    @click=${action}
+function button(label: string, action: () => void, secondary: boolean): TemplateResult {
+  return html`<vscode-button appearance=${secondary ? "secondary" : "primary"} @click=${action}
     >${label}</vscode-button
   >`;
 }

@@ -27,10 +27,7 @@ export function summary(
   return html`
     <header class="summary">
       <div class="headline">
-        <span
-          class="verdict verdict-${words.label.toLowerCase()}"
-          title=${words.meaning}
-        >
+        <span class="verdict verdict-${words.label.toLowerCase()}" title=${words.meaning}>
           <span aria-hidden="true">${words.glyph}</span> ${words.label}
         </span>
         <h1 title=${report.summary}>${report.summary}</h1>
@@ -75,10 +72,7 @@ export function reportText({ model, pairModel }: ShownReport): string {
   return lines.join("\n");
 }
 
-function candidateToggles(
-  { model, pairModel }: ShownReport,
-  actions: PanelActions,
-): unknown {
+function candidateToggles({ model, pairModel }: ShownReport, actions: PanelActions): unknown {
   if (model.pairs.length < 2) return nothing;
   return html`<div class="candidates" role="radiogroup" aria-label="Candidate">
     ${model.pairs.map((item) => {
@@ -92,9 +86,7 @@ function candidateToggles(
         title=${`${labelOf(model, item.pair.candidate)}: ${words.label}`}
         @click=${() => actions.selectCandidate(item.pair.candidate)}
       >
-        <span
-          class="glyph verdict-${words.label.toLowerCase()}"
-          aria-hidden="true"
+        <span class="glyph verdict-${words.label.toLowerCase()}" aria-hidden="true"
           >${words.glyph}</span
         >
         ${labelOf(model, item.pair.candidate)}
@@ -103,10 +95,7 @@ function candidateToggles(
   </div>`;
 }
 
-function facts(
-  { model, pairModel }: ShownReport,
-  now: number,
-): TemplateResult[] {
+function facts({ model, pairModel }: ShownReport, now: number): TemplateResult[] {
   const { run } = model.report;
   const { pair } = pairModel;
   const candidate = model.implementations.get(pair.candidate);
@@ -123,12 +112,9 @@ function facts(
         `${pair.coverage.paired} with their own output; ` +
         `a pass needs ${formatShare(pair.coverage.threshold)}`,
     ),
-    candidate &&
-      fact(ranOn(candidate), `${candidate.executor}, ${candidate.precision}`),
+    candidate && fact(ranOn(candidate), `${candidate.executor}, ${candidate.precision}`),
     fact(
-      typeof run.durationMs === "number"
-        ? formatDuration(run.durationMs)
-        : undefined,
+      typeof run.durationMs === "number" ? formatDuration(run.durationMs) : undefined,
       run.cache === "hit" ? "from the cache" : "duration of the run",
     ),
     age === undefined ? undefined : fact(age, run.startedAt),
@@ -137,22 +123,16 @@ function facts(
 }
 
 function coverageText({ coverage }: Pair): string {
-  return coverage.total > 0
-    ? formatShare(coverage.covered / coverage.total)
-    : "—";
+  return coverage.total > 0 ? formatShare(coverage.covered / coverage.total) : "—";
 }
 
 function ranOn(implementation: Implementation): string {
   const { executor, provider, device } = implementation;
-  const where =
-    device && device !== provider ? `${provider} (${device})` : provider;
+  const where = device && device !== provider ? `${provider} (${device})` : provider;
   return [executor, where].filter(Boolean).join(", ");
 }
 
-function fact(
-  text: string | undefined,
-  title: string,
-): TemplateResult | undefined {
+function fact(text: string | undefined, title: string): TemplateResult | undefined {
   return text ? html`<span title=${title}>${text}</span>` : undefined;
 }
 
@@ -188,13 +168,11 @@ function statements({ model, pairModel }: ShownReport): TemplateResult {
 
 /** A pass has to be earned: it says how much was compared and how close it came. */
 function passText(compared: number, pair: Pair): TemplateResult {
-  return html`${plural(compared, "tensor")} compared, all within their gates.
-  ${outputText(pair)}`;
+  return html`${plural(compared, "tensor")} compared, all within their gates. ${outputText(pair)}`;
 }
 
 function outputText({ output, noiseFloor }: Pair): TemplateResult {
-  if (output.relL2 === undefined)
-    return html`The output could not be compared.`;
+  if (output.relL2 === undefined) return html`The output could not be compared.`;
   const off = fromWire(output.relL2) === 0;
   return html`<span title=${`relL2 ${fullPrecision(output.relL2)}`}
     >${
@@ -209,10 +187,7 @@ function outputText({ output, noiseFloor }: Pair): TemplateResult {
   >`;
 }
 
-function ownCheck({
-  ownCheck: check,
-  verdict,
-}: Pair): TemplateResult | typeof nothing {
+function ownCheck({ ownCheck: check, verdict }: Pair): TemplateResult | typeof nothing {
   if (!check) return nothing;
   const rtol = check.rtol === 0 ? "" : `, rtol ${check.rtol}`;
   const blind = check.passes && verdict === "fail";
@@ -226,11 +201,8 @@ function repairProof({ repair }: Pair): TemplateResult | typeof nothing {
   if (!repair || repair.tensors === 0) return nothing;
   const what = `${plural(repair.sites, "line")} (${plural(repair.tensors, "tensor")})`;
   const after = formatDifference(repair.outputRelL2After);
-  return html`<li
-    title=${`relL2 ${fullPrecision(repair.outputRelL2After)} after the repair`}
-  >
-    With ${what} put right the output is
-    ${after === "exact" ? "exact" : `${after} off`}:
+  return html`<li title=${`relL2 ${fullPrecision(repair.outputRelL2After)} after the repair`}>
+    With ${what} put right the output is ${after === "exact" ? "exact" : `${after} off`}:
     ${repair.proves ? "that explains the whole difference." : "something else differs as well."}
   </li>`;
 }

@@ -62,13 +62,10 @@ export function buildTree(rows: readonly Row[]): TreeGroup[] {
     for (const [stage, stageRows] of stages) {
       const [only] = stageRows;
       if (stage === "") children.push(...stageRows.map((row) => leaf(row, 2)));
-      else if (only && stageRows.length === 1)
-        children.push(leaf(only, 2, stage));
+      else if (only && stageRows.length === 1) children.push(leaf(only, 2, stage));
       else {
         const leaves = stageRows.map((row) => leaf(row, 3));
-        children.push(
-          groupOf(`${layer}/${stage}`, stage, 2, leaves, stageRows),
-        );
+        children.push(groupOf(`${layer}/${stage}`, stage, 2, leaves, stageRows));
       }
     }
     return groupOf(layer, layer, 1, children, [...stages.values()].flat());
@@ -94,16 +91,10 @@ export function visibleLines(
 ): TreeLine[] {
   const words = filter.text.split(/\s+/).filter(Boolean);
   const lines: TreeLine[] = [];
-  const visit = (
-    nodes: readonly TreeNode[],
-    parent: TreeGroup | undefined,
-  ): void => {
-    const shown = nodes.filter((node) =>
-      hasMatch(node, words, filter.originsOnly),
-    );
+  const visit = (nodes: readonly TreeNode[], parent: TreeGroup | undefined): void => {
+    const shown = nodes.filter((node) => hasMatch(node, words, filter.originsOnly));
     shown.forEach((node, index) => {
-      const open =
-        node.kind === "group" && (words.length > 0 || !folded.has(node.id));
+      const open = node.kind === "group" && (words.length > 0 || !folded.has(node.id));
       lines.push({
         node,
         parent,
@@ -119,39 +110,25 @@ export function visibleLines(
 }
 
 /** Groups without anything but matches start folded, once a report is too long to be read at a glance. */
-export function initiallyFolded(
-  tree: readonly TreeGroup[],
-  rowCount: number,
-): Set<string> {
+export function initiallyFolded(tree: readonly TreeGroup[], rowCount: number): Set<string> {
   const folded = new Set<string>();
   const visit = (group: TreeGroup): void => {
-    if (
-      rowCount > 60 &&
-      (group.verdict === "match" || (group.level === 2 && !group.originCount))
-    ) {
+    if (rowCount > 60 && (group.verdict === "match" || (group.level === 2 && !group.originCount))) {
       folded.add(group.id);
     }
-    for (const child of group.children)
-      if (child.kind === "group") visit(child);
+    for (const child of group.children) if (child.kind === "group") visit(child);
   };
   tree.forEach(visit);
   return folded;
 }
 
 /** The groups above a row, so that selecting it from elsewhere can open them. */
-export function ancestorsOf(
-  tree: readonly TreeGroup[],
-  rowId: string,
-): string[] {
+export function ancestorsOf(tree: readonly TreeGroup[], rowId: string): string[] {
   for (const layer of tree) {
     for (const child of layer.children) {
       if (child.kind === "row" && child.row.id === rowId) return [layer.id];
       if (child.kind !== "group") continue;
-      if (
-        child.children.some(
-          (item) => item.kind === "row" && item.row.id === rowId,
-        )
-      ) {
+      if (child.children.some((item) => item.kind === "row" && item.row.id === rowId)) {
         return [layer.id, child.id];
       }
     }
@@ -178,38 +155,25 @@ function groupOf(
     level,
     children,
     rowCount: rows.length,
-    verdict:
-      rowVerdictsWorstFirst.find((verdict) => present.has(verdict)) ??
-      "unknown",
+    verdict: rowVerdictsWorstFirst.find((verdict) => present.has(verdict)) ?? "unknown",
     originCount: rows.filter((row) => row.verdict === "origin").length,
     relL2: largest(rows.map((row) => row.metrics?.relL2)),
     introduced: largest(rows.map((row) => row.introduced)),
   };
 }
 
-function largest(
-  values: readonly (WireNumber | undefined)[],
-): WireNumber | undefined {
+function largest(values: readonly (WireNumber | undefined)[]): WireNumber | undefined {
   let result: WireNumber | undefined;
   for (const value of values) {
     if (value === undefined) continue;
     const number = fromWire(value);
-    if (
-      result === undefined ||
-      Number.isNaN(number) ||
-      number > fromWire(result)
-    )
-      result = value;
+    if (result === undefined || Number.isNaN(number) || number > fromWire(result)) result = value;
     if (Number.isNaN(number)) return result;
   }
   return result;
 }
 
-function hasMatch(
-  node: TreeNode,
-  words: readonly string[],
-  originsOnly: boolean,
-): boolean {
+function hasMatch(node: TreeNode, words: readonly string[], originsOnly: boolean): boolean {
   if (words.length === 0 && !originsOnly) return true;
   if (node.kind === "group") {
     if (originsOnly && node.originCount === 0) return false;

@@ -27,17 +27,11 @@ export function treeList(
     ${listTools(state, shown, actions)}
     <div class="tree-head" aria-hidden="true">
       <span>layer, stage, tensor</span>
-      <span class="number" title="Total difference: ‖c − r‖₂ / ‖r‖₂"
-        >relL2</span
-      >
-      <span
-        class="number"
-        title="What the line itself adds, with the reference's inputs"
+      <span class="number" title="Total difference: ‖c − r‖₂ / ‖r‖₂">relL2</span>
+      <span class="number" title="What the line itself adds, with the reference's inputs"
         >introduced</span
       >
-      <span class="number inherited" title="What comes in with the inputs"
-        >inherited</span
-      >
+      <span class="number inherited" title="What comes in with the inputs">inherited</span>
       <span class="place">candidate</span>
     </div>
     <div
@@ -49,19 +43,13 @@ export function treeList(
       @keydown=${(event: KeyboardEvent) => onTreeKey(event, shown, list, actions)}
     >
       ${lines.length === 0 ? html`<p class="nothing">${nothingFound(state)}</p>` : nothing}
-      <div
-        class="tree-lines"
-        role="presentation"
-        ${cssProperties({ height: `${list.height}px` })}
-      >
+      <div class="tree-lines" role="presentation" ${cssProperties({ height: `${list.height}px` })}>
         ${repeat(
           list.lines,
           ({ index }) => lines[index]?.node.id ?? index,
           ({ index, start }) => {
             const line = lines[index];
-            return line
-              ? treeLine(line, index, start, index === activeIndex, actions)
-              : nothing;
+            return line ? treeLine(line, index, start, index === activeIndex, actions) : nothing;
           },
         )}
       </div>
@@ -69,11 +57,7 @@ export function treeList(
   </section>`;
 }
 
-function listTools(
-  state: PanelState,
-  shown: ShownReport,
-  actions: PanelActions,
-): TemplateResult {
+function listTools(state: PanelState, shown: ShownReport, actions: PanelActions): TemplateResult {
   const { originRows, rows } = shown.pairModel;
   const none = originRows.length === 0;
   return html`<div class="list-tools">
@@ -125,13 +109,9 @@ function treeLine(
   actions: PanelActions,
 ): TemplateResult {
   const { node } = line;
-  const words = wordsOfRowVerdict(
-    node.kind === "group" ? node.verdict : node.row.verdict,
-  );
+  const words = wordsOfRowVerdict(node.kind === "group" ? node.verdict : node.row.verdict);
   const content =
-    node.kind === "group"
-      ? groupCells(node, line.open, actions)
-      : rowCells(node, actions);
+    node.kind === "group" ? groupCells(node, line.open, actions) : rowCells(node, actions);
   return html`<div
     id=${lineId(index)}
     class="tree-line ${node.kind} level-${node.level} ${active ? "active" : ""}"
@@ -155,11 +135,7 @@ function treeLine(
 
 type Cells = (glyph: string, label: string) => TemplateResult;
 
-function groupCells(
-  group: TreeGroup,
-  open: boolean,
-  actions: PanelActions,
-): Cells {
+function groupCells(group: TreeGroup, open: boolean, actions: PanelActions): Cells {
   return (glyph, label) =>
     html`<span class="name" title=${group.label}>
         <span
@@ -200,26 +176,21 @@ function rowCells({ row, stage }: TreeLeaf, actions: PanelActions): Cells {
 
 /** For the pointer only: the tree is one tab stop, and Enter opens this line. */
 function place(site: Site | undefined, actions: PanelActions): unknown {
-  if (!site)
-    return html`<span class="muted" title="the candidate has no such line"
-      >—</span
-    >`;
+  if (!site) return html`<span class="muted" title="the candidate has no such line">—</span>`;
   const open = (event: MouseEvent): void => {
     event.stopPropagation();
     actions.openSite(site, event.ctrlKey || event.metaKey || event.altKey);
   };
+  const label = siteLabel(site);
+  const colon = label.lastIndexOf(":");
+  // Where room is short the file's name is cut, never the line number.
   return html`<span class="link mono" title=${siteTitle(site)} @click=${open}
-    >${siteLabel(site)}</span
+    ><span class="text">${label.slice(0, colon)}</span><span>${label.slice(colon)}</span></span
   >`;
 }
 
-function difference(
-  value: WireNumber | undefined,
-  why: string,
-  kind = "",
-): TemplateResult {
-  if (value === undefined)
-    return html`<span class="number muted ${kind}" title=${why}>—</span>`;
+function difference(value: WireNumber | undefined, why: string, kind = ""): TemplateResult {
+  if (value === undefined) return html`<span class="number muted ${kind}" title=${why}>—</span>`;
   const text = formatDifference(value);
   return html`<span
     class="number ${kind} ${text === "exact" ? "muted" : ""}"
@@ -242,12 +213,7 @@ function spoken({ node }: TreeLine): string {
   const said = numbers.flatMap(([name, value]) =>
     value === undefined ? [] : [`${name} ${formatDifference(value)}`],
   );
-  return [
-    row.name,
-    row.stage,
-    wordsOfRowVerdict(row.verdict).label,
-    ...said,
-  ].join(", ");
+  return [row.name, row.stage, wordsOfRowVerdict(row.verdict).label, ...said].join(", ");
 }
 
 function onTreeKey(
@@ -260,8 +226,7 @@ function onTreeKey(
   const line = lines[activeIndex];
   const node = line?.node;
   const last = lines.length - 1;
-  const go = (index: number): void =>
-    actions.activateLine(Math.min(last, Math.max(0, index)));
+  const go = (index: number): void => actions.activateLine(Math.min(last, Math.max(0, index)));
   const keys: Record<string, () => void> = {
     ArrowDown: () => go(activeIndex + 1),
     ArrowUp: () => go(activeIndex - 1),
@@ -276,13 +241,11 @@ function onTreeKey(
     },
     ArrowLeft: () => {
       if (node?.kind === "group" && line?.open) actions.toggleGroup(node.id);
-      else if (line?.parent)
-        go(lines.findIndex((item) => item.node === line.parent));
+      else if (line?.parent) go(lines.findIndex((item) => item.node === line.parent));
     },
     Enter: () => {
       if (node?.kind === "group") actions.toggleGroup(node.id);
-      else if (event.shiftKey)
-        actions.openSite(node?.row.reference?.site, false);
+      else if (event.shiftKey) actions.openSite(node?.row.reference?.site, false);
       else actions.openSite(node?.row.candidate?.site, false);
     },
   };

@@ -1,8 +1,4 @@
-import type {
-  PairedBy,
-  RowVerdict,
-  Verdict,
-} from "../../engine/protocol/report.js";
+import type { PairedBy, RowVerdict, Verdict } from "../../engine/protocol/report.js";
 
 /** How a row's verdict is drawn and said. Shapes differ as well as colours, so that none is told by colour alone. */
 export interface VerdictWords {
@@ -26,14 +22,12 @@ const rowVerdictWords: Record<RowVerdict, VerdictWords> = {
   carrier: {
     glyph: "→",
     label: "carrier",
-    meaning:
-      "The difference comes in with the inputs; the line itself is innocent.",
+    meaning: "The difference comes in with the inputs; the line itself is innocent.",
   },
   amplifier: {
     glyph: "▲",
     label: "amplifier",
-    meaning:
-      "Innocent, but it enlarges the difference of its inputs more than ten times.",
+    meaning: "Innocent, but it enlarges the difference of its inputs more than ten times.",
   },
   masking: {
     glyph: "▽",
@@ -54,8 +48,7 @@ const rowVerdictWords: Record<RowVerdict, VerdictWords> = {
   unknown: {
     glyph: "?",
     label: "unknown",
-    meaning:
-      "Not paired, or the candidate's op could not be evaluated on the reference's values.",
+    meaning: "Not paired, or the candidate's op could not be evaluated on the reference's values.",
   },
 };
 
@@ -122,9 +115,7 @@ const pairedByWords: Record<PairedBy, string> = {
 };
 
 export function wordsOfPairing(pairedBy: string): string {
-  return Object.hasOwn(pairedByWords, pairedBy)
-    ? pairedByWords[pairedBy as PairedBy]
-    : pairedBy;
+  return Object.hasOwn(pairedByWords, pairedBy) ? pairedByWords[pairedBy as PairedBy] : pairedBy;
 }
 
 const gateWords = {
@@ -134,7 +125,5 @@ const gateWords = {
 } as const;
 
 export function wordsOfGate(from: string): string {
-  return Object.hasOwn(gateWords, from)
-    ? gateWords[from as keyof typeof gateWords]
-    : from;
+  return Object.hasOwn(gateWords, from) ? gateWords[from as keyof typeof gateWords] : from;
 }

@@ -6,11 +6,7 @@ import type { PanelAddress } from "../../engine/protocol/requests.js";
  * every host message is a snapshot: after `ready` the host sends `showState` and, when it has one, `showReport`.
  */
 export type HostMessage =
-  | ShowReportMessage
-  | ShowStateMessage
-  | SelectMessage
-  | StaleMessage
-  | ThemeMessage;
+  ShowReportMessage | ShowStateMessage | SelectMessage | StaleMessage | ThemeMessage;
 
 /** Replaces the report. Without `address` the panel keeps its selection where that row still exists. */
 export interface ShowReportMessage {
@@ -90,9 +86,7 @@ export function decodeHostMessage(value: unknown): Decoded<HostMessage> {
       return decodeShowState(value);
     case "select": {
       const address = decodeAddress(value["address"]);
-      return address
-        ? { message: { type: "select", address } }
-        : bad("select.address");
+      return address ? { message: { type: "select", address } } : bad("select.address");
     }
     case "stale":
       return isTexts(value["files"])
@@ -136,19 +130,12 @@ export function decodePanelMessage(value: unknown): Decoded<PanelMessage> {
   }
 }
 
-function decodeShowReport(
-  value: Record<string, unknown>,
-): Decoded<HostMessage> {
+function decodeShowReport(value: Record<string, unknown>): Decoded<HostMessage> {
   const fault = reportFault(value["report"]);
   if (fault) return { error: `this is not a report: ${fault}` };
-  const address =
-    value["address"] === undefined
-      ? undefined
-      : decodeAddress(value["address"]);
-  if (value["address"] !== undefined && !address)
-    return bad("showReport.address");
-  if (value["stale"] !== undefined && !isTexts(value["stale"]))
-    return bad("showReport.stale");
+  const address = value["address"] === undefined ? undefined : decodeAddress(value["address"]);
+  if (value["address"] !== undefined && !address) return bad("showReport.address");
+  if (value["stale"] !== undefined && !isTexts(value["stale"])) return bad("showReport.stale");
   return {
     message: {
       type: "showReport",
@@ -162,10 +149,8 @@ function decodeShowReport(
 function decodeShowState(value: Record<string, unknown>): Decoded<HostMessage> {
   const { state, progress, message, nextStep } = value;
   if (!isStateName(state)) return bad("showState.state");
-  if (message !== undefined && typeof message !== "string")
-    return bad("showState.message");
-  if (nextStep !== undefined && typeof nextStep !== "string")
-    return bad("showState.nextStep");
+  if (message !== undefined && typeof message !== "string") return bad("showState.message");
+  if (nextStep !== undefined && typeof nextStep !== "string") return bad("showState.nextStep");
   const decoded = progress === undefined ? undefined : decodeProgress(progress);
   if (progress !== undefined && !decoded) return bad("showState.progress");
   return {
@@ -183,8 +168,7 @@ function decodeOpenSite(value: Record<string, unknown>): Decoded<PanelMessage> {
   const { file, line, column, beside } = value;
   if (typeof file !== "string" || file === "") return bad("openSite.file");
   if (!isPosition(line)) return bad("openSite.line");
-  if (column !== undefined && !isPosition(column))
-    return bad("openSite.column");
+  if (column !== undefined && !isPosition(column)) return bad("openSite.column");
   if (typeof beside !== "boolean") return bad("openSite.beside");
   return {
     message: {
@@ -214,18 +198,15 @@ function decodeProgress(value: unknown): PanelProgress | undefined {
   if (!isRecord(value) || typeof value["text"] !== "string") return undefined;
   const percent = value["percent"];
   if (percent === undefined) return { text: value["text"] };
-  if (typeof percent !== "number" || !Number.isFinite(percent))
-    return undefined;
+  if (typeof percent !== "number" || !Number.isFinite(percent)) return undefined;
   return { text: value["text"], percent: Math.min(100, Math.max(0, percent)) };
 }
 
 /** What is wrong with a value that should be a report of this or a newer schema; undefined when it can be drawn. */
 function reportFault(value: unknown): string | undefined {
   if (!isRecord(value)) return "it is not an object";
-  if (typeof value["schemaVersion"] !== "number")
-    return "schemaVersion is not a number";
-  if (value["schemaVersion"] < 1)
-    return `schemaVersion ${value["schemaVersion"]} does not exist`;
+  if (typeof value["schemaVersion"] !== "number") return "schemaVersion is not a number";
+  if (value["schemaVersion"] < 1) return `schemaVersion ${value["schemaVersion"]} does not exist`;
   for (const key of ["verdict", "summary", "reference"]) {
     if (typeof value[key] !== "string") return `${key} is not a text`;
   }
@@ -234,11 +215,7 @@ function reportFault(value: unknown): string | undefined {
   }
   if (!isRecord(value["run"])) return "run is not an object";
   return (
-    firstFault(
-      value["pairs"] as Record<string, unknown>[],
-      "pairs",
-      pairFault,
-    ) ??
+    firstFault(value["pairs"] as Record<string, unknown>[], "pairs", pairFault) ??
     firstFault(
       value["implementations"] as Record<string, unknown>[],
       "implementations",
@@ -254,11 +231,7 @@ function pairFault(pair: Record<string, unknown>): string | undefined {
   for (const key of ["coverage", "output"]) {
     if (!isRecord(pair[key])) return `${key} is not an object`;
   }
-  return firstFault(
-    pair["rows"] as Record<string, unknown>[],
-    "rows",
-    rowFault,
-  );
+  return firstFault(pair["rows"] as Record<string, unknown>[], "rows", rowFault);
 }
 
 function rowFault(row: Record<string, unknown>): string | undefined {
@@ -271,20 +244,11 @@ function rowFault(row: Record<string, unknown>): string | undefined {
   return undefined;
 }
 
-function implementationFault(
-  implementation: Record<string, unknown>,
-): string | undefined {
+function implementationFault(implementation: Record<string, unknown>): string | undefined {
   const parameters = implementation["parameters"];
   if (!isRecord(parameters)) return "parameters is not an object";
-  for (const key of [
-    "same",
-    "transposed",
-    "different",
-    "notFromReference",
-    "missing",
-  ]) {
-    if (!isRecords(parameters[key]))
-      return `parameters.${key} is not a list of objects`;
+  for (const key of ["same", "transposed", "different", "notFromReference", "missing"]) {
+    if (!isRecords(parameters[key])) return `parameters.${key} is not a list of objects`;
   }
   return undefined;
 }
@@ -314,9 +278,7 @@ function isRecords(value: unknown): value is Record<string, unknown>[] {
 }
 
 function isTexts(value: unknown): value is string[] {
-  return (
-    Array.isArray(value) && value.every((item) => typeof item === "string")
-  );
+  return Array.isArray(value) && value.every((item) => typeof item === "string");
 }
 
 function isPosition(value: unknown): value is number {
@@ -324,10 +286,5 @@ function isPosition(value: unknown): value is number {
 }
 
 function isStateName(value: unknown): value is PanelStateName {
-  return (
-    value === "empty" ||
-    value === "running" ||
-    value === "stopped" ||
-    value === "ready"
-  );
+  return value === "empty" || value === "running" || value === "stopped" || value === "ready";
 }

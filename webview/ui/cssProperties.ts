@@ -1,11 +1,5 @@
 import { nothing } from "lit";
-import {
-  Directive,
-  directive,
-  PartType,
-  type PartInfo,
-  type ElementPart,
-} from "lit/directive.js";
+import { Directive, directive, PartType, type PartInfo, type ElementPart } from "lit/directive.js";
 
 /**
  * Sets CSS properties of the element it stands on, as `<div ${cssProperties({ height: "20px" })}>`. A `style` attribute
@@ -16,8 +10,7 @@ export const cssProperties = directive(
   class extends Directive {
     constructor(part: PartInfo) {
       super(part);
-      if (part.type !== PartType.ELEMENT)
-        throw new Error("cssProperties stands on an element");
+      if (part.type !== PartType.ELEMENT) throw new Error("cssProperties stands on an element");
     }
 
     render(_properties: Readonly<Record<string, string>>): typeof nothing {
@@ -30,8 +23,7 @@ export const cssProperties = directive(
     ): typeof nothing {
       const { style } = part.element as HTMLElement;
       for (const [name, value] of Object.entries(properties)) {
-        if (style.getPropertyValue(name) !== value)
-          style.setProperty(name, value);
+        if (style.getPropertyValue(name) !== value) style.setProperty(name, value);
       }
       return nothing;
     }

@@ -34,8 +34,7 @@ export function fullPrecision(value: WireNumber): string {
 
 export function formatShare(share: number): string {
   const percent = share * 100;
-  if (percent > 99 && percent < 100)
-    return `${Math.floor(percent * 10) / 10} %`;
+  if (percent > 99 && percent < 100) return `${Math.floor(percent * 10) / 10} %`;
   return percent > 0 && percent < 1 ? "< 1 %" : `${Math.floor(percent)} %`;
 }
 
@@ -55,10 +54,7 @@ export function formatDuration(milliseconds: number): string {
 }
 
 /** "3 minutes ago"; undefined when the report carries no readable time. */
-export function formatAge(
-  startedAt: string | undefined,
-  now: number,
-): string | undefined {
+export function formatAge(startedAt: string | undefined, now: number): string | undefined {
   const started = startedAt === undefined ? Number.NaN : Date.parse(startedAt);
   if (Number.isNaN(started)) return undefined;
   const minutes = Math.floor((now - started) / 60_000);
@@ -69,11 +65,7 @@ export function formatAge(
   return `${plural(Math.floor(hours / 24), "day")} ago`;
 }
 
-export function plural(
-  count: number,
-  singular: string,
-  many = `${singular}s`,
-): string {
+export function plural(count: number, singular: string, many = `${singular}s`): string {
   return `${formatCount(count)} ${count === 1 ? singular : many}`;
 }
 

@@ -26,11 +26,7 @@ export function readThemeColours(): ThemeColours {
   return {
     foreground: colour("--vscode-foreground"),
     muted: colour("--vscode-descriptionForeground", "--vscode-foreground"),
-    line: colour(
-      "--vscode-contrastBorder",
-      "--vscode-panel-border",
-      "--vscode-foreground",
-    ),
+    line: colour("--vscode-contrastBorder", "--vscode-panel-border", "--vscode-foreground"),
     background: colour("--vscode-editor-background"),
     focus: colour("--vscode-focusBorder", "--vscode-foreground"),
     origin: colour("--vscode-charts-red", "--vscode-errorForeground"),

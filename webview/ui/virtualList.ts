@@ -16,11 +16,7 @@ export class VirtualList {
   #kept = -1;
 
   /** `onChange` is called when other lines have to be drawn, after scrolling or resizing. */
-  constructor(
-    lineHeight: number,
-    scrollElement: () => HTMLElement | null,
-    onChange: () => void,
-  ) {
+  constructor(lineHeight: number, scrollElement: () => HTMLElement | null, onChange: () => void) {
     this.#lineHeight = lineHeight;
     this.#virtualizer = new Virtualizer<HTMLElement, HTMLElement>({
       count: 0,
@@ -40,8 +36,7 @@ export class VirtualList {
     const rangeExtractor =
       kept === this.#kept
         ? this.#virtualizer.options.rangeExtractor
-        : (range: Range) =>
-            withKept(defaultRangeExtractor(range), kept, range.count);
+        : (range: Range) => withKept(defaultRangeExtractor(range), kept, range.count);
     this.#kept = kept;
     this.#virtualizer.setOptions({
       ...this.#virtualizer.options,
@@ -73,8 +68,7 @@ export class VirtualList {
   /** Scrolls no further than needed to a line near the view; one far away comes to the middle. */
   reveal(index: number): void {
     const { range } = this.#virtualizer;
-    const near =
-      range && index >= range.startIndex - 2 && index <= range.endIndex + 2;
+    const near = range && index >= range.startIndex - 2 && index <= range.endIndex + 2;
     this.#virtualizer.scrollToIndex(index, { align: near ? "auto" : "center" });
   }
 

@@ -1,12 +1,11 @@
 """Watches torch: every outermost call of a module becomes a trace. See torch_recorder for what one call records."""
 
-import dataclasses
 import functools
-import inspect
 import sys
 import threading
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
+from .arguments import bound_arguments, named_tensors
 from .cuda_emulation import emulate_cuda
 from .identity_map import IdentityMap
 from .session import Session
@@ -14,8 +13,6 @@ from .source_frames import SourceFrame, first_user_frame, is_user_file, treat_as
 from .tensor_names import Instances, NameTracker
 from .torch_recorder import RecordingMode, TorchRecorder, same_outcome
 from .torch_values import content_hash
-
-_MAX_DEPTH = 8
 
 
 class TorchObserver:
@@ -65,7 +62,7 @@ class TorchObserver:
         with self._torch._C.DisableTorchFunction():
             inputs = tuple(
                 (name, content_hash(self._torch, tensor))
-                for name, tensor in named_tensors(self._torch.Tensor, self._arguments(module, args, kwargs))
+                for name, tensor in named_tensors(self._torch.Tensor, bound_arguments(module.forward, args, kwargs))
             )
             state = tuple(
                 (id(tensor), _version(tensor)) for tensor in (*module.parameters(), *module.buffers())
@@ -85,7 +82,7 @@ class TorchObserver:
         recorder = TorchRecorder(torch, trace, active.instances)
         with torch._C.DisableTorchFunction():
             self._add_parameters(root, recorder)
-            arguments = list(named_tensors(torch.Tensor, self._arguments(root, args, kwargs)))
+            arguments = list(named_tensors(torch.Tensor, bound_arguments(root.forward, args, kwargs)))
             for name, tensor in arguments:
                 trace.inputs.append({"name": name, "tensor": recorder.tensor_of(tensor)})
             device = next((str(tensor.device) for _, tensor in arguments), "cpu")
@@ -139,7 +136,7 @@ class TorchObserver:
                 current[name].copy_(tensor)
             for tensor in (*root.parameters(), *root.buffers()):
                 second.tensor_of(tensor)
-            for _, tensor in named_tensors(torch.Tensor, self._arguments(root, args, kwargs)):
+            for _, tensor in named_tensors(torch.Tensor, bound_arguments(root.forward, args, kwargs)):
                 second.tensor_of(tensor)
         self._active.call = active
         root.eval()
@@ -167,21 +164,6 @@ class TorchObserver:
                         self._declarations.find(module, name),
                         is_buffer,
                     )
-
-    def _arguments(self, module: Any, args: Any, kwargs: Any) -> Dict[str, Any]:
-        """The arguments of a call by the names that `forward` gives them."""
-        try:
-            bound = inspect.signature(module.forward).bind(*args, **kwargs)
-        except (TypeError, ValueError):
-            return {**{f"arg{index}": value for index, value in enumerate(args)}, **kwargs}
-        arguments: Dict[str, Any] = {}
-        for name, value in bound.arguments.items():
-            kind = bound.signature.parameters[name].kind
-            if kind is inspect.Parameter.VAR_KEYWORD:
-                arguments.update(value)
-            else:
-                arguments[name] = value
-        return arguments
 
     def _ran_on(self, recorder: TorchRecorder, device: str) -> Dict[str, Any]:
         return {
@@ -275,32 +257,6 @@ class Declarations:
         if frame is not None:
             declared[name] = frame
             self._of_class.setdefault((type(module), name), frame)
-
-
-def named_tensors(tensor_type: type, arguments: Dict[str, Any]) -> Iterator[Tuple[str, Any]]:
-    """All tensors in nested arguments, named "past_payloads.timestamps" or "states.0"."""
-    for name, value in arguments.items():
-        yield from _named(tensor_type, name, value, 0)
-
-
-def _named(tensor_type: type, name: str, value: Any, depth: int) -> Iterator[Tuple[str, Any]]:
-    if isinstance(value, tensor_type):
-        yield name, value
-        return
-    if depth >= _MAX_DEPTH:
-        return
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        items: Any = zip(value._fields, value)
-    elif isinstance(value, (tuple, list)):
-        items = enumerate(value)
-    elif isinstance(value, dict):
-        items = value.items()
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        items = ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
-    else:
-        return
-    for key, item in items:
-        yield from _named(tensor_type, f"{name}.{key}", item, depth + 1)
 
 
 def copied(tensor_type: type, value: Any) -> Any:

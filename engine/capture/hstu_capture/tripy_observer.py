@@ -10,6 +10,7 @@ import threading
 from types import FrameType
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
+from .arguments import bound_arguments, named_tensors
 from .fast_stack_info import install_fast_stack_info
 from .identity_map import IdentityMap
 from .session import Session
@@ -80,42 +81,39 @@ class TripyObserver:
         stack_info._hstu_capture = Place(user_frames(frame), instance, number)
 
     def _observe_modules(self, module_type: Any) -> None:
-        original_call, original_set = module_type.__call__, module_type.__setattr__
-        observer = self
+        self._observe_type(module_type)
+        # nvtripy's own modules wrap what Module had when they were defined.
+        for derived in _derived_types(module_type):
+            self._observe_type(derived)
 
-        @functools.wraps(original_call)
+    def _observe_type(self, module_type: Any) -> None:
+        if "__call__" in vars(module_type):
+            module_type.__call__ = self._observed_call(module_type.__call__)
+        if "__setattr__" in vars(module_type):
+            module_type.__setattr__ = self._observed_set(module_type.__setattr__)
+
+    def _observed_call(self, original: Any) -> Any:
+        @functools.wraps(original)
         def call(module: Any, *args: Any, **kwargs: Any) -> Any:
-            active: Optional[_Call] = getattr(observer._active, "call", None)
+            active: Optional[_Call] = getattr(self._active, "call", None)
             if active is not None:
                 with active.inside(module):
-                    return original_call(module, *args, **kwargs)
-            arguments = _bound_arguments(module, args, kwargs)
-            with observer._outermost(module, type(module).__name__, arguments) as outermost, outermost.inside(module):
-                result = original_call(module, *args, **kwargs)
-            outermost.came_out(observer._tripy.Tensor, result)
+                    return original(module, *args, **kwargs)
+            arguments = bound_arguments(module.forward, args, kwargs)
+            with self._outermost(module, type(module).__name__, arguments) as outermost, outermost.inside(module):
+                result = original(module, *args, **kwargs)
+            outermost.came_out(self._tripy.Tensor, result)
             return result
 
-        @functools.wraps(original_set)
-        def set_attribute(module: Any, name: str, value: Any) -> None:
-            original_set(module, name, value)
-            observer._note_declaration(module, name, value, sys._getframe(1))
+        return call
 
-        module_type.__call__ = call
-        module_type.__setattr__ = set_attribute
-        for derived in _derived_types(module_type):
-            if "__setattr__" in vars(derived):
-                self._observe_own_set(derived)
-
-    def _observe_own_set(self, module_type: Any) -> None:
-        """nvtripy's own modules wrap the `__setattr__` that was there when they were defined."""
-        original = module_type.__setattr__
-
+    def _observed_set(self, original: Any) -> Any:
         @functools.wraps(original)
         def set_attribute(module: Any, name: str, value: Any) -> None:
             original(module, name, value)
             self._note_declaration(module, name, value, sys._getframe(1))
 
-        module_type.__setattr__ = set_attribute
+        return set_attribute
 
     def _observe_constants(self, tensor_type: Any) -> None:
         """A tensor made through DLPack carries no stack: the frontend leaves it out for speed."""
@@ -148,8 +146,6 @@ class TripyObserver:
         sys.modules["nvtripy.backend.api.compile"].compile = compile_  # type: ignore[attr-defined]
 
     def _outermost(self, root: Any, label: str, arguments: Dict[str, Any]) -> "_Call":
-        from .torch_observer import named_tensors
-
         tensor_type = self._tripy.Tensor
         call = _Call(self._active, root, label, tensor_type)
         for parameter, trace_tensor in self._parameters_of(root):
@@ -218,8 +214,6 @@ class _Call:
         return _Inside(self.instances, path)
 
     def came_out(self, tensor_type: type, result: Any) -> None:
-        from .torch_observer import named_tensors
-
         for _, tensor in named_tensors(tensor_type, {"output": result}):
             notes_of(tensor.trace_tensor).program = self.label
 
@@ -279,13 +273,6 @@ def _derived_types(module_type: Any) -> Iterator[Any]:
     for derived in module_type.__subclasses__():
         yield derived
         yield from _derived_types(derived)
-
-
-def _bound_arguments(module: Any, args: Any, kwargs: Any) -> Dict[str, Any]:
-    try:
-        return dict(module.__signature__.bind(*args, **kwargs).arguments)
-    except (AttributeError, TypeError):
-        return {**{f"arg{index}": value for index, value in enumerate(args)}, **kwargs}
 
 
 def _resolve(tensor: Any) -> Optional[Tuple[Any, Any]]:

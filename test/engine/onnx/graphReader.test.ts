@@ -5,7 +5,11 @@ import { floats, smallGraph, smallModel, type SmallModel } from "../../support/o
 
 const own: SmallModel = {
   inputs: { x: ["float32", ["batch", 2]], w0: ["float32", [2]] },
-  initializers: { "norm.weight": floats([2], [1, 2]), w0: floats([2], [3, 4]), half: floats([], [0.5]) },
+  initializers: {
+    "norm.weight": floats([2], [1, 2]),
+    w0: floats([2], [3, 4]),
+    half: floats([], [0.5]),
+  },
   nodes: [
     {
       op: "Mul",
@@ -20,7 +24,14 @@ const own: SmallModel = {
         "hstu_parity.call": "2",
       },
     },
-    { op: "Cast", in: ["a"], out: ["b"], name: "n", attributes: { to: 1n }, metadata: { "hstu_parity.op": "12", "hstu_parity.call": "0" } },
+    {
+      op: "Cast",
+      in: ["a"],
+      out: ["b"],
+      name: "n",
+      attributes: { to: 1n },
+      metadata: { "hstu_parity.op": "12", "hstu_parity.call": "0" },
+    },
     { op: "Clip", in: ["b", "", "half"], out: ["c"] },
   ],
   outputs: ["c"],
@@ -35,7 +46,10 @@ const own: SmallModel = {
       standIns: ["mlir_tensorrt"],
       emulated: ["cuda on cpu"],
     }),
-    "hstu_parity.sources": JSON.stringify([{ file: "../port.py", sha256: "ab" }, { file: "u.py", sha256: "" }]),
+    "hstu_parity.sources": JSON.stringify([
+      { file: "../port.py", sha256: "ab" },
+      { file: "u.py", sha256: "" },
+    ]),
     "hstu_parity.frames": JSON.stringify([
       { source: 0, line: 30, function: "forward" },
       { source: 1, line: 4, column: 2, endColumn: 9, function: "mul" },
@@ -70,7 +84,11 @@ describe("a model of our own lowering", () => {
     // The nodes of one source op share it; two nodes never share an id; call 0 is not said.
     expect(graph.nodes[1]).toMatchObject({ id: "n#1", sourceOp: "12", kind: "Cast", frames: [] });
     expect(graph.nodes[1]).not.toHaveProperty("call");
-    expect(graph.nodes[2]).toMatchObject({ id: "Clip_2", sourceOp: "Clip_2", inputs: ["b", "", "half"] });
+    expect(graph.nodes[2]).toMatchObject({
+      id: "Clip_2",
+      sourceOp: "Clip_2",
+      inputs: ["b", "", "half"],
+    });
   });
 
   it("knows inputs, parameters, names and how it was made", () => {
@@ -99,25 +117,41 @@ describe("a model of our own lowering", () => {
   it("finds the value of a parameter that the source declares as zeros", () => {
     const declared = readCandidateGraph(
       smallModel({
-        initializers: { zero: floats([], [0]), size: { dtype: "int64", shape: [2], bytes: new Uint8Array(BigInt64Array.of(2n, 1n).buffer) } },
+        initializers: {
+          zero: floats([], [0]),
+          size: {
+            dtype: "int64",
+            shape: [2],
+            bytes: new Uint8Array(BigInt64Array.of(2n, 1n).buffer),
+          },
+        },
         nodes: [
           { op: "Expand", in: ["zero", "size"], out: ["bias"] },
           { op: "Relu", in: ["bias"], out: ["computed"] },
         ],
         outputs: ["computed"],
         metadata: {
-          "hstu_parity.parameters": JSON.stringify([{ name: "bias", tensor: "bias" }, { name: "c", tensor: "computed" }]),
+          "hstu_parity.parameters": JSON.stringify([
+            { name: "bias", tensor: "bias" },
+            { name: "c", tensor: "computed" },
+          ]),
         },
       }),
     );
     // What has to be computed has no value before the run.
-    expect(declared.parameters).toEqual([{ name: "bias", tensor: "bias", value: floats([2, 1], [0, 0]) }]);
+    expect(declared.parameters).toEqual([
+      { name: "bias", tensor: "bias", value: floats([2, 1], [0, 0]) },
+    ]);
   });
 
   const broken: [string, string, string][] = [
     ["hstu_parity.frames", "[{", "it is not JSON"],
     ["hstu_parity.frames", '[{"source":0}]', "[0].line: expected a value, found nothing"],
-    ["hstu_parity.frames", '[{"source":7,"line":1,"function":"f"},{"source":7,"line":1,"function":"f"}]', "no frame 1 with a source"],
+    [
+      "hstu_parity.frames",
+      '[{"source":7,"line":1,"function":"f"},{"source":7,"line":1,"function":"f"}]',
+      "no frame 1 with a source",
+    ],
     ["hstu_parity.parameters", '[{"name":"w"}]', "[0].tensor"],
     ["hstu_parity.names", '{"a":"b"}', "a: expected a list"],
   ];
@@ -189,11 +223,22 @@ describe("a model that torch exported", () => {
 
 it("counts what a branch takes from outside as an input of the node", () => {
   const branch = (name: string) =>
-    smallGraph({ nodes: [{ op: "Mul", in: [name, "local"], out: ["m"] }], initializers: { local: floats([], [1]) }, outputs: ["m"] });
+    smallGraph({
+      nodes: [{ op: "Mul", in: [name, "local"], out: ["m"] }],
+      initializers: { local: floats([], [1]) },
+      outputs: ["m"],
+    });
   const graph = readCandidateGraph(
     smallModel({
       inputs: { yes: ["bool", []], a: ["float32", [1]], b: ["float32", [1]] },
-      nodes: [{ op: "If", in: ["yes"], out: ["y"], attributes: { then_branch: branch("a"), else_branch: branch("b") } }],
+      nodes: [
+        {
+          op: "If",
+          in: ["yes"],
+          out: ["y"],
+          attributes: { then_branch: branch("a"), else_branch: branch("b") },
+        },
+      ],
       outputs: ["y"],
     }),
   );

@@ -84,15 +84,26 @@ describe("reading a model", () => {
 
   it("reads external data from beside the model, by range", async () => {
     const file = path.join(folder, "external.onnx");
-    await writeFile(path.join(folder, "weights.bin"), Buffer.concat([Buffer.alloc(3), floats([2], [5, 6]).bytes]));
+    await writeFile(
+      path.join(folder, "weights.bin"),
+      Buffer.concat([Buffer.alloc(3), floats([2], [5, 6]).bytes]),
+    );
     await writeFile(file, external({ location: "weights.bin", offset: "3", length: "8" }));
     const w = (await loadModel(file)).graph?.initializer[0] as TensorProto;
     expect(tensorValueOf(w)).toEqual(floats([2], [5, 6]));
   });
 
   const bad: [string, Record<string, string>, RegExp][] = [
-    ["missing", { location: "gone.bin" }, /tensor "w" has its data in "gone.bin", which is not there/],
-    ["truncated", { location: "short.bin", offset: "0", length: "8" }, /claims bytes 0 to 8 of "short.bin", which has 4/],
+    [
+      "missing",
+      { location: "gone.bin" },
+      /tensor "w" has its data in "gone.bin", which is not there/,
+    ],
+    [
+      "truncated",
+      { location: "short.bin", offset: "0", length: "8" },
+      /claims bytes 0 to 8 of "short.bin", which has 4/,
+    ],
     ["past the end", { location: "short.bin", offset: "5" }, /which has 4/],
     ["outside the folder", { location: "../weights.bin" }, /outside the model's folder/],
     ["absolute", { location: "/etc/hostname" }, /outside the model's folder/],
@@ -115,15 +126,23 @@ describe("a tensor of a model", () => {
       tensorValueOf({ ...(w as TensorProto), rawData: new Uint8Array(0), ...change });
     expect(typed({ floatData: [1, 2] })).toEqual(floats([2], [1, 2]));
     expect(typed({ dataType: 11, doubleData: [1, 2] })).toEqual(floats([2], [1, 2], "float64"));
-    expect(typed({ dataType: 10, int32Data: [0x3c00, 0x4000] })).toEqual(floats([2], [1, 2], "float16"));
+    expect(typed({ dataType: 10, int32Data: [0x3c00, 0x4000] })).toEqual(
+      floats([2], [1, 2], "float16"),
+    );
     expect(typed({ dataType: 7, int64Data: [1n, -2n] })?.bytes).toEqual(
       new Uint8Array(BigInt64Array.of(1n, -2n).buffer),
     );
     expect(typed({ dataType: 3, int32Data: [-1, 2] })?.bytes).toEqual(Uint8Array.of(255, 2));
-    expect(typed({ dataType: 9, int32Data: [0, 1] })).toEqual({ dtype: "bool", shape: [2], bytes: Uint8Array.of(0, 1) });
+    expect(typed({ dataType: 9, int32Data: [0, 1] })).toEqual({
+      dtype: "bool",
+      shape: [2],
+      bytes: Uint8Array.of(0, 1),
+    });
     // Too few elements, a type that no tensor here has, bytes elsewhere.
     expect(typed({ floatData: [1] })).toBeUndefined();
     expect(typed({ dataType: 8 })).toBeUndefined();
-    expect(typed({ dataLocation: TensorProto_DataLocation.EXTERNAL, floatData: [1, 2] })).toBeUndefined();
+    expect(
+      typed({ dataLocation: TensorProto_DataLocation.EXTERNAL, floatData: [1, 2] }),
+    ).toBeUndefined();
   });
 });

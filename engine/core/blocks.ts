@@ -40,7 +40,8 @@ export function visitFloat32Blocks(
   alignment: Alignment,
   visit: BlockVisitor<Float32Array>,
 ): void {
-  const r = new Float32Array(Math.min(blockElements, alignment.count));
+  const gathers = alignment.runs.some((run) => run.length % blockElements !== 0);
+  const r = new Float32Array(gathers ? Math.min(blockElements, alignment.count) : 0);
   const c = new Float32Array(r.length);
   visitPieces(
     alignment.runs,

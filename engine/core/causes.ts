@@ -1,6 +1,6 @@
 import type { Cause } from "../protocol/report.js";
 import type { Alignment } from "./alignment.js";
-import { toFloat64 } from "./dtypes.js";
+import { isFloat, toFloat64 } from "./dtypes.js";
 import type { ParameterFinding } from "./parameters.js";
 import type { TensorValue } from "./tensorValue.js";
 
@@ -17,6 +17,9 @@ export function causeOfOp(
 ): Cause | undefined {
   const r = toFloat64(reference);
   const c = toFloat64(candidate);
+  if (!isFloat(reference.dtype) && !isFloat(candidate.dtype)) {
+    return causeOfIntegers(r, c, alignment);
+  }
   let n = 0;
   let sumR = 0;
   let sumC = 0;
@@ -77,6 +80,26 @@ export function causeOfOp(
     };
   }
   return undefined;
+}
+
+function causeOfIntegers(
+  r: Float64Array,
+  c: Float64Array,
+  { runs, count }: Alignment,
+): Cause | undefined {
+  let mismatches = 0;
+  for (const run of runs) {
+    for (let i = 0; i < run.length; i++) {
+      if (r[run.reference + i] !== c[run.candidate + i]) mismatches++;
+    }
+  }
+  if (mismatches === 0) return undefined;
+  return {
+    kind: "integers",
+    text: `has ${mismatches} of ${count} integers that differ`,
+    confidence: "certain",
+    evidence: { mismatches, count },
+  };
 }
 
 /** A ratio of small whole numbers says more than a decimal: 1.125 is 27/24. */

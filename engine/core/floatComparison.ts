@@ -9,7 +9,16 @@ import {
   type FloatDType,
 } from "./dtypes.js";
 import { drain, newFloatBins, type BinCounts } from "./floatBins.js";
-import { addSums, bin32, bin64, newBlockSums, sums32, sums64, type BlockSums } from "./kernel.js";
+import {
+  addSums,
+  countStored,
+  newBlockSums,
+  storingSums32,
+  storingSums64,
+  sums32,
+  sums64,
+  type BlockSums,
+} from "./kernel.js";
 import type { TensorValue } from "./tensorValue.js";
 import { ulp32, ulpOf, type UlpSums } from "./ulp.js";
 import { newWorstList, offerBlock, type WorstList } from "./worstElements.js";
@@ -89,9 +98,9 @@ export function compareFloats(
     positionOf: (position: number) => number,
   ): void => {
     if (length === 0) return;
-    sums64(r, c, length, pass.atol, pass.rtol, block);
+    (full ? storingSums64 : sums64)(r, c, length, pass.atol, pass.rtol, block);
     if (full && block.maxAbsolute > 0) {
-      bin64(r, c, length, absoluteBins, relativeBins);
+      countStored(length, absoluteBins, relativeBins);
       ulpOf(totals.ulpType, r, c, length, ulp);
       addUlps(totals.ulp, ulp);
     }
@@ -134,12 +143,12 @@ export function compareFloats(
       elementArray(candidate) as Float32Array,
       alignment,
       (r, c, length, segments) => {
-        sums32(r, c, length, pass.atol, pass.rtol, block);
+        (full ? storingSums32 : sums32)(r, c, length, pass.atol, pass.rtol, block);
         ulp.flushed = block.maxAbsolute > 0 && block.maxAbsolute < flushLimit ? 1 : 0;
         if (full && block.maxAbsolute > 0) ulp32(bitsOf(r), bitsOf(c), length, ulp);
         if (isSpecial(block) || ulp.flushed > 0) return takeMixed(r, c, length, segments);
         if (full && block.maxAbsolute > 0) {
-          bin32(r, c, length, absoluteBins, relativeBins);
+          countStored(length, absoluteBins, relativeBins);
           addUlps(totals.ulp, ulp);
         }
         finish(r, c, length, (position) => referenceOffset(segments, position));

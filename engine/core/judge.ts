@@ -4,7 +4,8 @@ import type { Alignment } from "./alignment.js";
 import { compareTensors, type Comparison } from "./compare.js";
 import { relL2, splitDifference } from "./difference.js";
 import { axisRoles } from "./axisRoles.js";
-import { isFloat } from "./dtypes.js";
+import { floatFormats, isFloat } from "./dtypes.js";
+import type { DType } from "../protocol/tensor.js";
 import { dtypeTolerance, exactGate, noiseGate, userGate } from "./gates.js";
 import { matchGlob } from "./names.js";
 import type { Observation, TensorKey } from "./observation.js";
@@ -126,7 +127,10 @@ function judgePair(
       : noise === undefined || !Number.isFinite(noise)
         ? dtypeDefault
         : noiseGate({ noise, nonDeterminism }));
-  const gate = gateFor(noiseOf(repaired, replay?.onReferenceDouble.get(pair.candidate)));
+  // Float64 leaves casts to narrower types out, so what they lose would pass for noise.
+  const double = replay?.onReferenceDouble.get(pair.candidate);
+  const isMeasured = double !== undefined && !hasStrayNarrowing(segment, candidate);
+  const gate = gateFor(isMeasured ? noiseOf(repaired, double) : undefined);
   const ownGate = gateFor(noiseOf(c.value, replay?.ownDouble.get(pair.candidate)));
   const accumulatedGate = Number(ownGate.value) > Number(gate.value) ? ownGate : gate;
 
@@ -162,6 +166,22 @@ function judgePair(
     ...(introducedByOps !== undefined && { introducedByOps }),
     ...(expected && { expected }),
   };
+}
+
+/**
+ * True when the segment goes through a narrower float type than its result has, in an implementation whose parameters
+ * are not that narrow themselves: rounding that the implementation as a whole does not ask for.
+ */
+function hasStrayNarrowing({ ops, output }: Segment, candidate: Observation): boolean {
+  const width = (dtype: DType | undefined): number =>
+    dtype !== undefined && isFloat(dtype) ? floatFormats[dtype].mantissaBits : Infinity;
+  const own = Math.min(
+    width(candidate.tensors.get(output)?.dtype),
+    ...candidate.parameters.map((parameter) => width(parameter.value.dtype)),
+  );
+  return ops.some((op) =>
+    op.outputs.some((key) => width(candidate.tensors.get(key)?.dtype) < own),
+  );
 }
 
 /** The same valid positions on both sides, for comparing two values of the candidate with one another. */

@@ -1,9 +1,7 @@
+import { blockElements } from "./blocks.js";
 import type { FloatBins } from "./floatBins.js";
 
-/**
- * The inner loops of the comparison. Each passes once over a block and knows nothing but numbers. `sums32` and `sums64`
- * are the same text on purpose: a loop that sees both array types is compiled for both and runs at half the speed.
- */
+/** What one loop over a block adds up. NaN, ±Inf and masked fills show in the sums of squares and the maxima. */
 export interface BlockSums {
   absolute: number;
   squared: number;
@@ -58,173 +56,243 @@ export function relativeNorm(sums: BlockSums): number {
     : Math.sqrt(sums.squared) / Math.sqrt(sums.referenceSquared);
 }
 
-/** Overwrites `into` with the sums of one block. NaN, ±Inf and masked fills show in the sums of squares and the maxima. */
-export function sums32(
-  reference: Float32Array,
-  candidate: Float32Array,
-  length: number,
-  atol: number,
-  rtol: number,
-  into: BlockSums,
-): void {
-  let absolute = 0;
-  let squared = 0;
-  let referenceSquared = 0;
-  let candidateSquared = 0;
-  let product = 0;
-  let maxAbsolute = 0;
-  let maxReference = 0;
-  let violations = 0;
-  let maxRelative = 0;
-  let zeroReference = 0;
-  for (let i = 0; i < length; i++) {
-    const r = reference[i] as number;
-    const c = candidate[i] as number;
-    const d = c - r;
-    const ad = Math.abs(d);
-    const ar = Math.abs(r);
-    absolute += ad;
-    squared += d * d;
-    referenceSquared += r * r;
-    candidateSquared += c * c;
-    product += c * r;
-    if (ad > maxAbsolute) maxAbsolute = ad;
-    if (ar > maxReference) maxReference = ar;
-    if (ad > atol + rtol * ar) violations++;
-    // Multiplied out, so that only a new maximum costs a division.
-    if (ad > maxRelative * ar && ar !== 0) maxRelative = ad / ar;
-    if (ar === 0) zeroReference++;
-  }
-  into.absolute = absolute;
-  into.squared = squared;
-  into.referenceSquared = referenceSquared;
-  into.candidateSquared = candidateSquared;
-  into.product = product;
-  into.maxAbsolute = maxAbsolute;
-  into.maxReference = maxReference;
-  into.violations = violations;
-  into.maxRelative = maxRelative;
-  into.zeroReference = zeroReference;
-}
+/**
+ * The inner loops of the comparison. Each passes once over a block of at most 16,384 elements and overwrites `into`.
+ *
+ * They repeat one another on purpose: a loop that sees both array types, or asks at each turn whether to store, runs at half
+ * the speed. They live in a function because a bundle turns a module's constants into variables; a function's constants
+ * stay what they are, and the compiler puts the scratch arrays' addresses into the loops.
+ */
+const kernel = (() => {
+  const absolutes = new Float64Array(blockElements);
+  const ratios = new Float64Array(blockElements);
+  const absoluteWords = new Int32Array(absolutes.buffer);
+  const ratioWords = new Int32Array(ratios.buffer);
+  const shift = 17;
 
-export function sums64(
-  reference: Float64Array,
-  candidate: Float64Array,
-  length: number,
-  atol: number,
-  rtol: number,
-  into: BlockSums,
-): void {
-  let absolute = 0;
-  let squared = 0;
-  let referenceSquared = 0;
-  let candidateSquared = 0;
-  let product = 0;
-  let maxAbsolute = 0;
-  let maxReference = 0;
-  let violations = 0;
-  let maxRelative = 0;
-  let zeroReference = 0;
-  for (let i = 0; i < length; i++) {
-    const r = reference[i] as number;
-    const c = candidate[i] as number;
-    const d = c - r;
-    const ad = Math.abs(d);
-    const ar = Math.abs(r);
-    absolute += ad;
-    squared += d * d;
-    referenceSquared += r * r;
-    candidateSquared += c * c;
-    product += c * r;
-    if (ad > maxAbsolute) maxAbsolute = ad;
-    if (ar > maxReference) maxReference = ar;
-    if (ad > atol + rtol * ar) violations++;
-    if (ad > maxRelative * ar && ar !== 0) maxRelative = ad / ar;
-    if (ar === 0) zeroReference++;
+  function sums32(
+    reference: Float32Array,
+    candidate: Float32Array,
+    length: number,
+    atol: number,
+    rtol: number,
+    into: BlockSums,
+  ): void {
+    let absolute = 0;
+    let squared = 0;
+    let referenceSquared = 0;
+    let candidateSquared = 0;
+    let product = 0;
+    let maxAbsolute = 0;
+    let maxReference = 0;
+    let violations = 0;
+    let maxRelative = 0;
+    let zeroReference = 0;
+    for (let i = 0; i < length; i++) {
+      const r = reference[i] as number;
+      const c = candidate[i] as number;
+      const d = c - r;
+      const ad = Math.abs(d);
+      const ar = Math.abs(r);
+      absolute += ad;
+      squared += d * d;
+      referenceSquared += r * r;
+      candidateSquared += c * c;
+      product += c * r;
+      if (ad > maxAbsolute) maxAbsolute = ad;
+      if (ar > maxReference) maxReference = ar;
+      if (ad > atol + rtol * ar) violations++;
+      // Multiplied out, so that only a new maximum costs a division.
+      if (ad > maxRelative * ar && ar !== 0) maxRelative = ad / ar;
+      if (ar === 0) zeroReference++;
+    }
+    into.absolute = absolute;
+    into.squared = squared;
+    into.referenceSquared = referenceSquared;
+    into.candidateSquared = candidateSquared;
+    into.product = product;
+    into.maxAbsolute = maxAbsolute;
+    into.maxReference = maxReference;
+    into.violations = violations;
+    into.maxRelative = maxRelative;
+    into.zeroReference = zeroReference;
   }
-  into.absolute = absolute;
-  into.squared = squared;
-  into.referenceSquared = referenceSquared;
-  into.candidateSquared = candidateSquared;
-  into.product = product;
-  into.maxAbsolute = maxAbsolute;
-  into.maxReference = maxReference;
-  into.violations = violations;
-  into.maxRelative = maxRelative;
-  into.zeroReference = zeroReference;
-}
 
-/** Results of one block on their way into the bins, as numbers and as the words of their bits. */
-const scratch = (() => {
-  const absolute = new Float64Array(16384);
-  const relative = new Float64Array(16384);
-  return {
-    absolute,
-    relative,
-    absoluteWords: new Int32Array(absolute.buffer),
-    relativeWords: new Int32Array(relative.buffer),
-  };
+  function sums64(
+    reference: Float64Array,
+    candidate: Float64Array,
+    length: number,
+    atol: number,
+    rtol: number,
+    into: BlockSums,
+  ): void {
+    let absolute = 0;
+    let squared = 0;
+    let referenceSquared = 0;
+    let candidateSquared = 0;
+    let product = 0;
+    let maxAbsolute = 0;
+    let maxReference = 0;
+    let violations = 0;
+    let maxRelative = 0;
+    let zeroReference = 0;
+    for (let i = 0; i < length; i++) {
+      const r = reference[i] as number;
+      const c = candidate[i] as number;
+      const d = c - r;
+      const ad = Math.abs(d);
+      const ar = Math.abs(r);
+      absolute += ad;
+      squared += d * d;
+      referenceSquared += r * r;
+      candidateSquared += c * c;
+      product += c * r;
+      if (ad > maxAbsolute) maxAbsolute = ad;
+      if (ar > maxReference) maxReference = ar;
+      if (ad > atol + rtol * ar) violations++;
+      if (ad > maxRelative * ar && ar !== 0) maxRelative = ad / ar;
+      if (ar === 0) zeroReference++;
+    }
+    into.absolute = absolute;
+    into.squared = squared;
+    into.referenceSquared = referenceSquared;
+    into.candidateSquared = candidateSquared;
+    into.product = product;
+    into.maxAbsolute = maxAbsolute;
+    into.maxReference = maxReference;
+    into.violations = violations;
+    into.maxRelative = maxRelative;
+    into.zeroReference = zeroReference;
+  }
+
+  function storingSums32(
+    reference: Float32Array,
+    candidate: Float32Array,
+    length: number,
+    atol: number,
+    rtol: number,
+    into: BlockSums,
+  ): void {
+    let absolute = 0;
+    let squared = 0;
+    let referenceSquared = 0;
+    let candidateSquared = 0;
+    let product = 0;
+    let maxAbsolute = 0;
+    let maxReference = 0;
+    let violations = 0;
+    let maxRelative = 0;
+    let zeroReference = 0;
+    for (let i = 0; i < length; i++) {
+      const r = reference[i] as number;
+      const c = candidate[i] as number;
+      const d = c - r;
+      const ad = Math.abs(d);
+      const ar = Math.abs(r);
+      absolutes[i] = ad;
+      ratios[i] = ad / ar;
+      absolute += ad;
+      squared += d * d;
+      referenceSquared += r * r;
+      candidateSquared += c * c;
+      product += c * r;
+      if (ad > maxAbsolute) maxAbsolute = ad;
+      if (ar > maxReference) maxReference = ar;
+      if (ad > atol + rtol * ar) violations++;
+      if (ad > maxRelative * ar && ar !== 0) maxRelative = ad / ar;
+      if (ar === 0) zeroReference++;
+    }
+    into.absolute = absolute;
+    into.squared = squared;
+    into.referenceSquared = referenceSquared;
+    into.candidateSquared = candidateSquared;
+    into.product = product;
+    into.maxAbsolute = maxAbsolute;
+    into.maxReference = maxReference;
+    into.violations = violations;
+    into.maxRelative = maxRelative;
+    into.zeroReference = zeroReference;
+  }
+
+  function storingSums64(
+    reference: Float64Array,
+    candidate: Float64Array,
+    length: number,
+    atol: number,
+    rtol: number,
+    into: BlockSums,
+  ): void {
+    let absolute = 0;
+    let squared = 0;
+    let referenceSquared = 0;
+    let candidateSquared = 0;
+    let product = 0;
+    let maxAbsolute = 0;
+    let maxReference = 0;
+    let violations = 0;
+    let maxRelative = 0;
+    let zeroReference = 0;
+    for (let i = 0; i < length; i++) {
+      const r = reference[i] as number;
+      const c = candidate[i] as number;
+      const d = c - r;
+      const ad = Math.abs(d);
+      const ar = Math.abs(r);
+      absolutes[i] = ad;
+      ratios[i] = ad / ar;
+      absolute += ad;
+      squared += d * d;
+      referenceSquared += r * r;
+      candidateSquared += c * c;
+      product += c * r;
+      if (ad > maxAbsolute) maxAbsolute = ad;
+      if (ar > maxReference) maxReference = ar;
+      if (ad > atol + rtol * ar) violations++;
+      if (ad > maxRelative * ar && ar !== 0) maxRelative = ad / ar;
+      if (ar === 0) zeroReference++;
+    }
+    into.absolute = absolute;
+    into.squared = squared;
+    into.referenceSquared = referenceSquared;
+    into.candidateSquared = candidateSquared;
+    into.product = product;
+    into.maxAbsolute = maxAbsolute;
+    into.maxReference = maxReference;
+    into.violations = violations;
+    into.maxRelative = maxRelative;
+    into.zeroReference = zeroReference;
+  }
+
+  /** Two elements in one turn, each into a table of its own. The sign is masked out because 0/0 is a NaN that may have one. */
+  function countStored(length: number, absolute: FloatBins, relative: FloatBins): void {
+    const { even: absoluteEven, odd: absoluteOdd } = absolute;
+    const { even: relativeEven, odd: relativeOdd } = relative;
+    const pairs = length & ~1;
+    for (let i = 0; i < pairs; i += 2) {
+      const a = (absoluteWords[2 * i + 1] as number) >>> shift;
+      absoluteEven[a] = (absoluteEven[a] as number) + 1;
+      const b = ((ratioWords[2 * i + 1] as number) & 0x7fffffff) >>> shift;
+      relativeEven[b] = (relativeEven[b] as number) + 1;
+      const c = (absoluteWords[2 * i + 3] as number) >>> shift;
+      absoluteOdd[c] = (absoluteOdd[c] as number) + 1;
+      const d = ((ratioWords[2 * i + 3] as number) & 0x7fffffff) >>> shift;
+      relativeOdd[d] = (relativeOdd[d] as number) + 1;
+    }
+    if (pairs === length) return;
+    const a = (absoluteWords[2 * pairs + 1] as number) >>> shift;
+    absoluteEven[a] = (absoluteEven[a] as number) + 1;
+    const b = ((ratioWords[2 * pairs + 1] as number) & 0x7fffffff) >>> shift;
+    relativeEven[b] = (relativeEven[b] as number) + 1;
+  }
+
+  return { sums32, sums64, storingSums32, storingSums64, countStored };
 })();
 
-/** Counts |d| and |d|/|r| of one block of at most 16,384 elements. Where r = 0 the ratio lands in no bin that is read. */
-export function bin32(
-  reference: Float32Array,
-  candidate: Float32Array,
-  length: number,
-  absolute: FloatBins,
-  relative: FloatBins,
-): void {
-  // Locals, because a bundle turns module constants into variables, which the loop would read again at every turn.
-  const { absolute: differences, relative: ratios } = scratch;
-  for (let i = 0; i < length; i++) {
-    const r = reference[i] as number;
-    const ad = Math.abs((candidate[i] as number) - r);
-    differences[i] = ad;
-    ratios[i] = ad / Math.abs(r);
-  }
-  countBins(length, absolute, relative);
-}
+/** The sums alone. */
+export const { sums32, sums64 } = kernel;
 
-export function bin64(
-  reference: Float64Array,
-  candidate: Float64Array,
-  length: number,
-  absolute: FloatBins,
-  relative: FloatBins,
-): void {
-  // Locals, because a bundle turns module constants into variables, which the loop would read again at every turn.
-  const { absolute: differences, relative: ratios } = scratch;
-  for (let i = 0; i < length; i++) {
-    const r = reference[i] as number;
-    const ad = Math.abs((candidate[i] as number) - r);
-    differences[i] = ad;
-    ratios[i] = ad / Math.abs(r);
-  }
-  countBins(length, absolute, relative);
-}
+/** The sums, and |d| and |d|/|r| of every element are kept for `countStored`. */
+export const { storingSums32, storingSums64 } = kernel;
 
-/** Two elements in one turn, each into tables of its own; the loop knows its four tables, and that is what makes it fast. */
-function countBins(length: number, absolute: FloatBins, relative: FloatBins): void {
-  const { even: absoluteEven, odd: absoluteOdd } = absolute;
-  const { even: relativeEven, odd: relativeOdd } = relative;
-  const { absoluteWords, relativeWords } = scratch;
-  // A literal, equal to binShift: an imported constant is a variable to the compiler, and the loop runs at half the speed.
-  const shift = 17;
-  const pairs = length & ~1;
-  // The sign bit is masked out because 0/0 is a NaN that may have one.
-  for (let i = 0; i < pairs; i += 2) {
-    const a = (absoluteWords[2 * i + 1] as number) >>> shift;
-    absoluteEven[a] = (absoluteEven[a] as number) + 1;
-    const b = ((relativeWords[2 * i + 1] as number) & 0x7fffffff) >>> shift;
-    relativeEven[b] = (relativeEven[b] as number) + 1;
-    const c = (absoluteWords[2 * i + 3] as number) >>> shift;
-    absoluteOdd[c] = (absoluteOdd[c] as number) + 1;
-    const d = ((relativeWords[2 * i + 3] as number) & 0x7fffffff) >>> shift;
-    relativeOdd[d] = (relativeOdd[d] as number) + 1;
-  }
-  if (pairs === length) return;
-  const a = (absoluteWords[2 * pairs + 1] as number) >>> shift;
-  absoluteEven[a] = (absoluteEven[a] as number) + 1;
-  const b = ((relativeWords[2 * pairs + 1] as number) & 0x7fffffff) >>> shift;
-  relativeEven[b] = (relativeEven[b] as number) + 1;
-}
+/** Counts what the last storing loop kept. Where r = 0 the ratio lands in a bin that is not read. */
+export const { countStored } = kernel;

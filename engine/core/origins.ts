@@ -5,7 +5,6 @@ import type { Judgement } from "./judge.js";
 import { splitTensorName } from "./names.js";
 import { consumers, producers, type Observation, type ObservedOp } from "./observation.js";
 import type { ParameterFinding } from "./parameters.js";
-import { isDataOp } from "./segments.js";
 import type { TensorValue } from "./tensorValue.js";
 
 /** One origin before grouping: one instance at one line. */
@@ -172,10 +171,12 @@ function instanceOf(judgement: Judgement, candidate: Observation): string {
   return splitTensorName(name).instance;
 }
 
-/** Lines of the segment's data ops: the line that makes the tensor first, then backwards. */
+/** Lines of the segment's ops on tensors of rank 2 or more: the line that makes the tensor first, then backwards. */
 function linesOf(judgement: Judgement, candidate: Observation): Site[] {
   const ops = judgement.segment.ops.filter((op) => op.frames.length > 0);
-  const data = ops.filter((op) => isDataOp(op, candidate));
+  const data = ops.filter((op) =>
+    op.outputs.some((key) => (candidate.tensors.get(key)?.shape.length ?? 0) >= 2),
+  );
   const seen = new Set<string>();
   const lines: Site[] = [];
   for (const op of [...(data.length > 0 ? data : ops)].reverse()) {

@@ -7,11 +7,20 @@ export interface RunFile {
   $schema?: string;
   /** A short name for lists and reports. Default: the file's name. */
   name?: string;
-  /** What takes part, by id. The ids are yours: "torch", "dense", "tripy". */
+  /**
+   * What takes part, by id. The ids are yours: "torch", "dense", "tripy".
+   * @minProperties 2
+   */
   implementations: Record<string, ImplementationSource>;
-  /** The id of the implementation held to be right. All others are candidates. */
+  /**
+   * The id of the implementation held to be right. All others are candidates.
+   * @minLength 1
+   */
   reference: string;
-  /** A safetensors file with the inputs, by name. Default: the inputs recorded in the reference's trace. */
+  /**
+   * A safetensors file with the inputs, by name. Default: the inputs recorded in the reference's trace.
+   * @minLength 1
+   */
   inputs?: string;
   /** Which ONNX Runtime provider runs ONNX models. Default: "cpu". */
   provider?: Provider;
@@ -30,7 +39,11 @@ export interface RunFile {
   stages?: Record<string, string>;
   /** Parameters that must be equal although their names differ. */
   parameterPairs?: DeclaredParameterPair[];
-  /** Share of the candidate's float operations that must be covered for a PASS. Default: 0.9. */
+  /**
+   * Share of the candidate's float operations that must be covered for a PASS. Default: 0.9.
+   * @minimum 0
+   * @maximum 1
+   */
   coverageThreshold?: number;
   /** The check that your own script makes on the final output; the report says whether it would notice. */
   ownCheck?: OwnCheck;
@@ -40,14 +53,20 @@ export interface RunFile {
 export type ImplementationSource = RecordedTraceSource | OnnxModelSource;
 
 export interface RecordedTraceSource {
-  /** A recorded trace, NAME.trace.json, relative to this file. */
+  /**
+   * A recorded trace, NAME.trace.json, relative to this file.
+   * @minLength 1
+   */
   trace: string;
   /** What lists and reports call it. */
   label?: string;
 }
 
 export interface OnnxModelSource {
-  /** An ONNX model, relative to this file. */
+  /**
+   * An ONNX model, relative to this file.
+   * @minLength 1
+   */
   onnx: string;
   /** What lists and reports call it. */
   label?: string;
@@ -55,21 +74,37 @@ export interface OnnxModelSource {
 
 export type Provider = "auto" | "tensorrt" | "cuda" | "webgpu" | "cpu";
 
+/** @minProperties 1 */
 export interface Tolerance {
-  /** Largest ‖d‖₂ / ‖r‖₂ that counts as a match. */
+  /**
+   * Largest ‖d‖₂ / ‖r‖₂ that counts as a match.
+   * @minimum 0
+   */
   relL2?: number;
-  /** As in numpy.allclose: |d| ≤ atol + rtol·|r|, for every element. */
+  /**
+   * As in numpy.allclose: |d| ≤ atol + rtol·|r|, for every element.
+   * @minimum 0
+   */
   rtol?: number;
-  /** As in numpy.allclose: |d| ≤ atol + rtol·|r|, for every element. */
+  /**
+   * As in numpy.allclose: |d| ≤ atol + rtol·|r|, for every element.
+   * @minimum 0
+   */
   atol?: number;
   /** NaN at the same place on both sides is equal. Default: false. */
   equalNan?: boolean;
 }
 
 export interface ExpectedDifference {
-  /** Glob over the rows' stage or tensor name. */
+  /**
+   * Glob over the rows' stage or tensor name.
+   * @minLength 1
+   */
   rows: string;
-  /** Why the difference is meant to be. */
+  /**
+   * Why the difference is meant to be.
+   * @minLength 1
+   */
   reason: string;
 }
 
@@ -89,8 +124,14 @@ export interface DeclaredParameterPair {
 }
 
 export interface OwnCheck {
-  /** Absolute tolerance. */
+  /**
+   * Absolute tolerance.
+   * @minimum 0
+   */
   atol: number;
-  /** Relative tolerance. Default: 0. */
+  /**
+   * Relative tolerance. Default: 0.
+   * @minimum 0
+   */
   rtol?: number;
 }

@@ -16,7 +16,7 @@ import type { RunFile } from "../protocol/runFile.js";
 import { fromWire, toWire } from "../protocol/wire.js";
 import type { Executor } from "../runner/executor.js";
 import type { ObservedImplementation } from "./observe.js";
-import { replayCandidate, replayWithout, runRepaired } from "./replay.js";
+import { replayCandidate, replayWithout, runCorrected, runReplaced } from "./replay.js";
 
 export interface CompareOptions {
   readonly runFile: RunFile;
@@ -223,9 +223,12 @@ async function prove(
   if (found.length === 0 && expected.length === 0) return undefined;
   const run = { ...replayable, observation: candidate.observation };
   const outputKeys = outputs.map(({ pair }) => pair.candidate);
-  const errorWith = async (origins: readonly FoundOrigin[]): Promise<number> => {
+  const errorWith = async (
+    origins: readonly FoundOrigin[],
+    method: "replaced" | "corrected",
+  ): Promise<number> => {
     const ops = origins.filter(({ origin }) => origin.kind !== "parameter");
-    const pairs = [...ops.flatMap((o) => o.judgements), ...expected].map((j) => j.pair);
+    const pairs = [...new Set([...ops.flatMap((o) => o.judgements), ...expected].map((j) => j.pair))];
     const repairs = new Map(
       origins
         .flatMap((o) => o.parameters)
@@ -234,34 +237,39 @@ async function prove(
           return value ? [[p.candidate.tensor, value] as const] : [];
         }),
     );
-    const values = await runRepaired(
-      run,
-      reference.observation,
-      [...new Set(pairs)],
-      replay,
-      repairs,
-      outputKeys,
-      executor,
-      signal,
-    );
+    const r = reference.observation;
+    const values =
+      method === "replaced"
+        ? await runReplaced(run, r, pairs, repairs, outputKeys, executor, signal)
+        : await runCorrected(run, r, pairs, replay, repairs, outputKeys, executor, signal);
     return Math.max(
       ...outputs.map(({ pair }) => {
-        const r = reference.observation.tensors.get(pair.reference)?.value;
-        const c = values.get(pair.candidate);
-        return r && c && pair.alignment ? relL2(r, c, pair.alignment) : Infinity;
+        const expectedValue = r.tensors.get(pair.reference)?.value;
+        const value = values.get(pair.candidate);
+        return expectedValue && value && pair.alignment
+          ? relL2(expectedValue, value, pair.alignment)
+          : Infinity;
       }),
     );
   };
   const gate = Math.max(...outputs.map((o) => fromWire(o.accumulatedGate.value)));
-  const after = await errorWith(found);
+  const after = await errorWith(found, "replaced");
   const repairsOutput = found.some(
     ({ origin, judgements: own }) =>
       origin.kind !== "parameter" && own.some(({ pair }) => pair.isOutput),
   );
+  const isNeeded = async (left: FoundOrigin): Promise<boolean> => {
+    const others = found.filter((other) => other !== left);
+    if (!((await errorWith(others, "replaced")) <= gate)) return true;
+    // A repair further down may hide that this one is missing; a correction lets its error through.
+    return (
+      (await errorWith(found, "corrected")) <= gate &&
+      !((await errorWith(others, "corrected")) <= gate)
+    );
+  };
   let minimal = after <= gate;
-  for (const left of found) {
-    if (!minimal || found.length === 1) break;
-    minimal = (await errorWith(found.filter((other) => other !== left))) > gate;
+  for (const origin of found.length > 1 ? found : []) {
+    minimal &&= await isNeeded(origin);
   }
   const repaired = new Set(
     found.flatMap(({ origin, judgements: own, parameters }) =>

@@ -88,12 +88,26 @@ export async function replayCandidate(
   };
 }
 
+/** The candidate's outputs when only the given pairs and parameters are replaced by the reference's values. */
+export async function runReplaced(
+  candidate: ReplayableCandidate,
+  reference: Observation,
+  pairs: readonly TensorPair[],
+  repairs: Values,
+  outputs: readonly TensorKey[],
+  executor: Executor,
+  signal: AbortSignal,
+): Promise<Values> {
+  const substitutions = substitutionsFor(pairs, reference, candidate.observation);
+  return evaluateCut(candidate, substitutions, repairs, outputs, executor, signal);
+}
+
 /**
- * The candidate's outputs when what the given pairs introduce is taken away and the given parameters are the reference's.
- * Each tensor is corrected by r − f_c(x_r): with right inputs it becomes r exactly, while an error that comes in with the
- * inputs still passes. (A tensor replaced by r would hide every fault before it, so that no repair could be minimal.)
+ * As `runReplaced`, but what each pair introduces is taken away instead: its tensor is corrected by r − f_c(x_r). With
+ * right inputs it becomes r, while an error that comes in with the inputs still passes. A tensor replaced by r hides every
+ * fault before it, so that leaving such a fault out would not show.
  */
-export async function runRepaired(
+export async function runCorrected(
   candidate: ReplayableCandidate,
   reference: Observation,
   pairs: readonly TensorPair[],

@@ -2,7 +2,7 @@
  * The child process that holds ONNX Runtime. `run()` blocks its thread and a native crash ends its process, so it lives
  * alone, is killed to be cancelled, and speaks with the supervisor over fork's channel only.
  */
-import { rmSync } from "node:fs";
+import { rmSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import type { InferenceSession, Tensor } from "onnxruntime-node";
 import { elementArray } from "../core/dtypes.js";
@@ -27,8 +27,10 @@ process.on("disconnect", () => {
 process.on("SIGINT", () => undefined);
 
 /** Sessions by the model's hash, least recently used first. */
-const sessions = new Map<string, InferenceSession>();
+const sessions = new Map<string, { session: InferenceSession; modelBytes: number }>();
 const mostSessions = 32;
+/** A session holds its own copy of the parameters. */
+const mostModelBytes = 512 * 2 ** 20;
 
 let runtime: OnnxRuntime | undefined;
 
@@ -76,42 +78,47 @@ async function evaluate(request: EvaluateRequest): Promise<void> {
 }
 
 async function sessionOf({ modelHash, modelFile }: EvaluateRequest): Promise<InferenceSession> {
-  const held = sessions.get(modelHash);
+  let held = sessions.get(modelHash);
   sessions.delete(modelHash);
-  let session = held;
-  if (!session) {
+  if (!held) {
     if (modelFile === undefined) throw new Error(`no session of the model ${modelHash}`);
-    let ort: OnnxRuntime;
-    try {
-      ort = onnxRuntime();
-    } catch (error) {
-      throw new Failure({
-        code: "provider-unavailable",
-        message: `ONNX Runtime cannot be loaded on ${process.platform} ${process.arch}: ${String(error)}`,
-        nextStep: "Install the dependencies again on this machine (npm ci).",
-      });
-    }
-    try {
-      session = await ort.InferenceSession.create(modelFile, {
-        executionProviders: ["cpu"],
-        graphOptimizationLevel: options.graphOptimizationLevel,
-        ...(options.intraOpNumThreads > 0 && { intraOpNumThreads: options.intraOpNumThreads }),
-        // Errors come back as exceptions; warnings about unused initializers would drown the last words of a crash.
-        logSeverityLevel: 4,
-        // Threads that spin between runs would take a laptop's processor while nothing is asked.
-        extra: { session: { intra_op: { allow_spinning: "0" } } },
-      });
-    } catch (error) {
-      throw new Failure(ortFailure(error, "load"));
-    }
+    held = { session: await createSession(modelFile), modelBytes: statSync(modelFile).size };
   }
-  sessions.set(modelHash, session);
+  sessions.set(modelHash, held);
+  let bytes = [...sessions.values()].reduce((sum, { modelBytes }) => sum + modelBytes, 0);
   for (const [hash, oldest] of sessions) {
-    if (sessions.size <= mostSessions) break;
+    if (oldest === held || (sessions.size <= mostSessions && bytes <= mostModelBytes)) break;
     sessions.delete(hash);
-    await oldest.release();
+    bytes -= oldest.modelBytes;
+    await oldest.session.release();
   }
-  return session;
+  return held.session;
+}
+
+async function createSession(modelFile: string): Promise<InferenceSession> {
+  let ort: OnnxRuntime;
+  try {
+    ort = onnxRuntime();
+  } catch (error) {
+    throw new Failure({
+      code: "provider-unavailable",
+      message: `ONNX Runtime cannot be loaded on ${process.platform} ${process.arch}: ${String(error)}`,
+      nextStep: "Install the dependencies again on this machine (npm ci).",
+    });
+  }
+  try {
+    return await ort.InferenceSession.create(modelFile, {
+      executionProviders: ["cpu"],
+      graphOptimizationLevel: options.graphOptimizationLevel,
+      ...(options.intraOpNumThreads > 0 && { intraOpNumThreads: options.intraOpNumThreads }),
+      // Errors come back as exceptions; warnings about unused initializers would drown the last words of a crash.
+      logSeverityLevel: 4,
+      // Threads that spin between runs would take a laptop's processor while nothing is asked.
+      extra: { session: { intra_op: { allow_spinning: "0" } } },
+    });
+  } catch (error) {
+    throw new Failure(ortFailure(error, "load"));
+  }
 }
 
 function feedsFor(

@@ -159,13 +159,18 @@ function rememberLast(stream: NodeJS.ReadableStream | null, bytes: number): () =
 }
 
 function crashed(how: string, lastWords: string): RunnerFailure {
-  const said = lastWords.split("\n").findLast((line) => line.trim() !== "");
+  const said = lastWords.split("\n").findLast((line) => line.trim() !== "" && !isStackLine(line));
   return new RunnerFailure(
     "runner-crashed",
     `the runner did not survive the evaluation: ${how}${said ? `; its last words: ${said.trim()}` : ""}`,
     "Run it again; if it happens again, report it with the log.",
     lastWords,
   );
+}
+
+/** Node and glibc print a stack after what they have to say: "----- Native stack trace -----", " 4: f [node]". */
+function isStackLine(line: string): boolean {
+  return /^\s*(-{3,}|\d+: |at )/.test(line);
 }
 
 function timedOut(timeoutMs: number, lastWords: string): RunnerFailure {

@@ -1,5 +1,6 @@
 """Runs small scripts under hstu_capture and reads what it wrote."""
 
+import atexit
 import json
 import os
 import shutil
@@ -79,6 +80,7 @@ class Run:
 def run_capture(source, *arguments, options=(), engine=False, files=None, target=("script.py",), expect=0):
     """Writes `source` as script.py (and other files) into a new folder and runs it under capture there."""
     folder = tempfile.mkdtemp(prefix="hstu-capture-test-")
+    atexit.register(shutil.rmtree, folder, True)
     for name, content in {"script.py": source, **(files or {})}.items():
         path = os.path.join(folder, name)
         os.makedirs(os.path.dirname(path), exist_ok=True)

@@ -6,6 +6,9 @@ class GrammarInTorch(CaptureCase):
     source = """
         import torch
 
+        def unchanged(given):
+            return given
+
         def free(x, y):
             inner = x + y
             inner = inner * 2.0
@@ -31,6 +34,7 @@ class GrammarInTorch(CaptureCase):
                     x, u = layer(x)
                 doubled = free(x + x, extra)
                 made = [free(item, item) for item in (x,)]
+                passed = unchanged(x * 3)
                 return self.last(doubled)[0]
 
         Model()(torch.ones(1, 4), torch.ones(1, 4))
@@ -64,6 +68,12 @@ class GrammarInTorch(CaptureCase):
                 "layers.0/forward.u#1",
                 "layers.0/free@1.x",
             ],
+        )
+
+    def test_a_name_as_an_argument_comes_last_even_where_it_is_the_first_one(self):
+        self.assertEqual(
+            self.trace.named("/forward.passed")["names"],
+            ["/unchanged.return", "/forward.passed", "/unchanged.given"],
         )
 
     def test_an_expression_passed_on_has_the_receivers_name(self):

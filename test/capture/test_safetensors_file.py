@@ -61,6 +61,9 @@ class SafetensorsFiles(unittest.TestCase):
                 file.write(broken)
             with self.assertRaises(ValueError):
                 read_safetensors(self.path)
+            if broken.startswith(b"\xff"):
+                with self.assertRaisesRegex(ValueError, "header claims"):
+                    read_safetensors(self.path)
             with self.assertRaises((SafetensorError, FileNotFoundError)):
                 load_file(self.path)
 

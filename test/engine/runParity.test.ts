@@ -251,6 +251,43 @@ describe("the introduced/inherited split", () => {
   });
 });
 
+describe("gates", () => {
+  it("come from the measured noise: a scale of 1 + 2e-6 is found although the output barely moves", async () => {
+    const report = await compare({ scale: 0.5 * (1 + 2e-6) });
+    expect(pairOf(report).origins.map((o) => o.site.line)).toEqual([12]);
+    expect(rowOf(report, "forward.h").gate?.noise).toBeDefined();
+  });
+
+  it("do not take a stray cast to float16 for noise", async () => {
+    const base = model();
+    await compare({});
+    await writeFile(
+      path.join(folder, "candidate.onnx"),
+      storyModel({
+        ...base,
+        nodes: base.nodes.flatMap((node) =>
+          node.output === "forward.a"
+            ? [
+                { ...node, output: "exact" },
+                { op: "Cast", inputs: ["exact"], output: "half", line: 11, attributes: { to: 10 } },
+                { op: "Cast", inputs: ["half"], output: "forward.a", line: 11, attributes: { to: 1 } },
+              ]
+            : [node],
+        ),
+      }),
+    );
+    const report = await runParity({
+      runFile: path.join(folder, "story.parity.json"),
+      runnerEntry,
+      signal: new AbortController().signal,
+      onProgress: () => undefined,
+      command: [],
+    });
+    expect(pairOf(report).origins.map((o) => o.site.line)).toEqual([11]);
+    expect(rowOf(report, "forward.a").gate?.from).toBe("floor");
+  });
+});
+
 describe("parameters first", () => {
   it("names a parameter that never came from the reference, where it is declared and used", async () => {
     const report = await compare({ w2: pseudoRandom(64, 55), w2Name: "layer._w2" });

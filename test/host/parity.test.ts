@@ -28,6 +28,14 @@ suite("HSTU Parity in VS Code", () => {
     origin = found;
   });
 
+  teardown(async () => {
+    // A test that failed half-way must not hand its edits to the next one.
+    for (const document of vscode.workspace.textDocuments.filter((item) => item.isDirty)) {
+      await vscode.window.showTextDocument(document);
+      await vscode.commands.executeCommand("workbench.action.files.revert");
+    }
+  });
+
   test("the command runs a run file and gives its report", () => {
     assert.equal(report.verdict, "fail");
     assert.equal(origin.kind, "parameter");
@@ -220,5 +228,27 @@ suite("HSTU Parity in VS Code", () => {
       vscode.window.visibleTextEditors.find((item) => item.document.uri.fsPath === uri.fsPath),
     );
     assert.equal(editor.selection.active.line, site.line - 1);
+  });
+
+  test("the wrong line is the one error, and a pass takes it away", async () => {
+    const wrong = await reportOf("wrong-line.parity.json");
+    const [found] = wrong.pairs.flatMap((pair) => pair.origins);
+    assert.ok(found);
+    assert.equal(found.kind, "op");
+    const errors = (): string[] =>
+      vscode.languages.getDiagnostics().flatMap(([uri, items]) =>
+        items
+          .filter((item) => item.source === "HSTU Parity")
+          .filter((item) => item.severity === vscode.DiagnosticSeverity.Error)
+          .map((item) => `${uri.fsPath}:${item.range.start.line + 1}`),
+      );
+    const place = `${placeOf(wrong, found.site).fsPath}:${found.site.line}`;
+    await eventually("the error on the wrong line alone", () =>
+      errors().join() === place ? true : undefined,
+    );
+
+    const right = await reportOf("right-port.parity.json");
+    assert.equal(right.verdict, "pass", right.summary);
+    await eventually("the error to go", () => (errors().length === 0 ? true : undefined));
   });
 });

@@ -3,7 +3,8 @@
 // (test/support/codeWeb). Says which one ran. The bundles in dist/ must be built.
 //
 // VSCODE_EXECUTABLE names an installed VS Code; HSTU_PARITY_HOST=desktop|web insists on one host.
-import { chmod } from "node:fs/promises";
+import { chmod, cp, mkdtemp, rm } from "node:fs/promises";
+import os from "node:os";
 import path from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { downloadAndUnzipVSCode, runTests } from "@vscode/test-electron";
@@ -11,12 +12,15 @@ import { build } from "esbuild";
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
 const out = path.join(root, "dist/test");
-const folder = process.env.HSTU_PARITY_TEST_FOLDER ?? path.join(root, "samples/hstu");
+const sample = process.env.HSTU_PARITY_TEST_FOLDER ?? path.join(root, "samples/hstu");
 const insisted = process.env.HSTU_PARITY_HOST;
 
 await bundleTests();
 const host = await chooseHost();
 console.log(`host tests run in ${host.name}`);
+// The tests edit files: they get a copy.
+const folder = await mkdtemp(path.join(os.tmpdir(), "hstu-parity-host-"));
+await cp(sample, folder, { recursive: true });
 const code = await runTests({
   vscodeExecutablePath: host.executable,
   extensionDevelopmentPath: process.env.HSTU_PARITY_EXTENSION ?? root,
@@ -26,6 +30,7 @@ const code = await runTests({
   console.error(String(error));
   return 1;
 });
+await rm(folder, { recursive: true, force: true });
 process.exit(code);
 
 async function bundleTests() {

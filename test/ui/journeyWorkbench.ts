@@ -5,11 +5,7 @@ import type { Browser, FrameLocator, Locator, Page } from "playwright-core";
 import { openBrowser, workbenchUrl } from "../support/codeWeb/browser.js";
 import { findCodeWeb } from "../support/codeWeb/installation.js";
 import { makeProfile, type Profile } from "../support/codeWeb/profile.js";
-import {
-  startServer,
-  type CodeWebServer,
-  type ServerOptions,
-} from "../support/codeWeb/server.js";
+import { startServer, type CodeWebServer, type ServerOptions } from "../support/codeWeb/server.js";
 
 /** A workbench as a person sees it: VS Code in a browser, the extension installed, a folder open. */
 export interface Workbench {
@@ -27,16 +23,12 @@ export interface Workbench {
   close(): Promise<void>;
 }
 
-export const root = path.resolve(
-  path.dirname(fileURLToPath(import.meta.url)),
-  "../..",
-);
+export const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
 export const sampleFolder =
   process.env["HSTU_PARITY_TEST_FOLDER"] ?? path.join(root, "samples/hstu");
 
 /** Where screenshots go: a git-ignored folder, or the one that the environment names. */
-const shots =
-  process.env["HSTU_PARITY_SHOTS"] ?? path.join(root, "test-results");
+const shots = process.env["HSTU_PARITY_SHOTS"] ?? path.join(root, "test-results");
 
 export async function openWorkbench(
   folder: string,
@@ -46,19 +38,14 @@ export async function openWorkbench(
 ): Promise<Workbench> {
   const codeWeb = findCodeWeb(root);
   if (!codeWeb) {
-    throw new Error(
-      "VS Code's web server is not installed: test/support/codeWeb/install.sh",
-    );
+    throw new Error("VS Code's web server is not installed: test/support/codeWeb/install.sh");
   }
   const profile = makeProfile({
     "workbench.colorTheme": "Default Dark Modern",
     ...options.settings,
   });
   const extension = process.env["HSTU_PARITY_EXTENSION"] ?? root;
-  symlinkSync(
-    extension,
-    path.join(profile.extensionsDir, "hstu-parity.hstu-parity-0.1.0"),
-  );
+  symlinkSync(extension, path.join(profile.extensionsDir, "hstu-parity.hstu-parity-0.1.0"));
   let server: CodeWebServer | undefined;
   let browser: Browser | undefined;
   const close = async (): Promise<void> => {
@@ -74,10 +61,7 @@ export async function openWorkbench(
     });
     page.setDefaultTimeout(30_000);
     await page.goto(workbenchUrl(server.port, folder));
-    await page
-      .locator(".explorer-folders-view .monaco-list-row")
-      .first()
-      .waitFor();
+    await page.locator(".explorer-folders-view .monaco-list-row").first().waitFor();
     return { ...driver(page), page, profile, close };
   } catch (error) {
     await close();
@@ -91,9 +75,7 @@ function driver(page: Page): Omit<Workbench, "page" | "profile" | "close"> {
     command: async (title) => {
       await page.keyboard.press("F1");
       await input.waitFor();
-      const row = page
-        .locator(".quick-input-list .monaco-list-row", { hasText: title })
-        .first();
+      const row = page.locator(".quick-input-list .monaco-list-row", { hasText: title }).first();
       // The palette lists what was contributed when it opened: type again until the command is in.
       for (let attempt = 0; ; attempt++) {
         await input.fill(`>${title}`);
@@ -111,15 +93,9 @@ function driver(page: Page): Omit<Workbench, "page" | "profile" | "close"> {
       await page.keyboard.press("Control+P");
       await input.waitFor();
       await input.fill(name);
-      await page
-        .locator(".quick-input-list .monaco-list-row", { hasText: name })
-        .first()
-        .waitFor();
+      await page.locator(".quick-input-list .monaco-list-row", { hasText: name }).first().waitFor();
       await page.keyboard.press("Enter");
-      await page
-        .locator(`.monaco-editor[data-uri$="/${name}"] .view-line`)
-        .first()
-        .waitFor();
+      await page.locator(`.monaco-editor[data-uri$="/${name}"] .view-line`).first().waitFor();
     },
     goToLine: async (line) => {
       await page.keyboard.press("Control+G");
@@ -127,9 +103,7 @@ function driver(page: Page): Omit<Workbench, "page" | "profile" | "close"> {
       await input.fill(`:${line}`);
       await page.keyboard.press("Enter");
       await input.waitFor({ state: "hidden" });
-      const number = page.locator(
-        ".monaco-editor.focused .line-numbers.active-line-number",
-      );
+      const number = page.locator(".monaco-editor.focused .line-numbers.active-line-number");
       await number.filter({ hasText: new RegExp(`^${line}$`) }).waitFor();
       const box = await number.boundingBox();
       if (!box) throw new Error(`line ${line} is not in view`);
@@ -141,17 +115,13 @@ function driver(page: Page): Omit<Workbench, "page" | "profile" | "close"> {
       }
       throw new Error(`line ${line} has no text in view`);
     },
-    webview: () =>
-      page.frameLocator("iframe.webview.ready").frameLocator("#active-frame"),
+    webview: () => page.frameLocator("iframe.webview.ready").frameLocator("#active-frame"),
     setTheme: async (name) => {
       const rows = page.locator(".quick-input-list .monaco-list-row");
       await page.keyboard.press("F1");
       await input.waitFor();
       await input.fill(">Preferences: Color Theme");
-      await rows
-        .filter({ hasText: "Preferences: Color Theme" })
-        .first()
-        .click();
+      await rows.filter({ hasText: "Preferences: Color Theme" }).first().click();
       // The list of themes has taken the palette's place once it shows themes.
       await rows.filter({ hasText: "Modern" }).first().waitFor();
       await input.fill(name);
@@ -167,11 +137,7 @@ function driver(page: Page): Omit<Workbench, "page" | "profile" | "close"> {
 }
 
 /** A folder in which a person has not yet said that it can be trusted. */
-export function writeFiles(
-  folder: string,
-  files: Readonly<Record<string, string>>,
-): void {
+export function writeFiles(folder: string, files: Readonly<Record<string, string>>): void {
   mkdirSync(folder, { recursive: true });
-  for (const [name, text] of Object.entries(files))
-    writeFileSync(path.join(folder, name), text);
+  for (const [name, text] of Object.entries(files)) writeFileSync(path.join(folder, name), text);
 }

@@ -6,6 +6,7 @@ import type { HostMessage } from "../protocol/messages.js";
 import { onThemeChange } from "../ui/theme.js";
 import { VirtualList } from "../ui/virtualList.js";
 import { curveDataOf } from "./curveData.js";
+import { curveLabel, curveLegend } from "./curveLegend.js";
 import { detail } from "./detail.js";
 import { ErrorCurve } from "./errorCurve.js";
 import { originList, problemList } from "./origins.js";
@@ -384,26 +385,6 @@ function follow(shown: ShownReport, kept: KeptState): ShownReport {
     row: rowAt(shown.pairModel, kept.address),
     originId: kept.address.origin,
   };
-}
-
-function curveLegend({ model, pairModel }: ShownReport): TemplateResult {
-  return html`<div class="legend" aria-hidden="true">
-    <span>relL2 over depth</span>
-    ${model.pairs.map(
-      (item, index) =>
-        html`<span
-          ><i class="swatch series-${index % 4} ${item === pairModel ? "" : "other"}"></i
-          >${labelOf(model, item.pair.candidate)}</span
-        >`,
-    )}
-    <span><span class="row-origin">◆</span> origin</span>
-    <span><i class="swatch gate"></i>gate</span>
-    <span><i class="swatch noise"></i>noise floor</span>
-  </div>`;
-}
-
-function curveLabel({ pairModel }: ShownReport): string {
-  return `Error over depth, relL2 on a log axis; ${pairModel.originRows.length} origins. The list has every value.`;
 }
 
 function spokenSelection({ row, pairModel }: ShownReport): string {

@@ -1,5 +1,9 @@
 import "uplot/dist/uPlot.min.css";
-import "./layerDiff.css";
+import "./base.css";
+import "./summary.css";
+import "./curveAndList.css";
+import "./detail.css";
+import "./pages.css";
 import { connectHost } from "../host.js";
 import { defineComponents } from "../ui/components.js";
 import { LayerDiffPanel } from "./layerDiffPanel.js";

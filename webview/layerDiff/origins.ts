@@ -57,7 +57,7 @@ function more(model: ReportModel, origin: Origin, actions: PanelActions): unknow
     >${cause?.text}
     ${
       referenceSite
-        ? html`Reference: ${siteLink(referenceSite, actions)}
+        ? html`${cause ? " · " : ""}reference ${siteLink(referenceSite, actions)}
           ${text ? html`<code>${text}</code>` : nothing}`
         : nothing
     }</span

@@ -62,8 +62,9 @@ export function buildTree(rows: readonly Row[]): TreeGroup[] {
     for (const [stage, stageRows] of stages) {
       const [only] = stageRows;
       if (stage === "") children.push(...stageRows.map((row) => leaf(row, 2)));
-      else if (only && stageRows.length === 1) children.push(leaf(only, 2, stage));
-      else {
+      else if (only && stageRows.length === 1) {
+        children.push(leaf(only, 2, stage === only.name ? undefined : stage));
+      } else {
         const leaves = stageRows.map((row) => leaf(row, 3));
         children.push(groupOf(`${layer}/${stage}`, stage, 2, leaves, stageRows));
       }

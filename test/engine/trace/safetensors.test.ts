@@ -127,6 +127,11 @@ describe("safetensors", () => {
     ["seven bytes", "1234567", /ends within its header's length/],
     ["a text file", "this is no tensor at all", /claims \d+ bytes, but only 16 follow/],
     [
+      "a header that lacks its last byte",
+      raw({}, 0).subarray(0, -1),
+      /claims 2 bytes, but only 1 follow/,
+    ],
+    [
       "a header length that only just exceeds the file",
       raw({ a: entry }, 8).subarray(0, 20),
       /truncated/,

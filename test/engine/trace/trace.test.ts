@@ -232,6 +232,8 @@ describe("a trace on disk", () => {
     expect((await refusal(openTrace(file))).message).toMatch(/torn\.safetensors.*truncated/);
     await writeSafetensors(tensors, { t2: { ...value, shape: [4] } });
     expect((await refusal(openTrace(file))).message).toMatch(/float32 \[2, 2\].*float32 \[4\]/);
+    await writeSafetensors(tensors, { t2: { ...value, dtype: "int32" } });
+    expect((await refusal(openTrace(file))).message).toMatch(/float32 \[2, 2\].*int32 \[2, 2\]/);
     await writeSafetensors(tensors, { other: value });
     expect((await refusal(openTrace(file))).message).toMatch(
       /names the tensor "t2", which .* does not have/,

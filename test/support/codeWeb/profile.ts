@@ -23,6 +23,8 @@ const quietSettings = {
   "extensions.autoUpdate": false,
   "extensions.ignoreRecommendations": true,
   "git.enabled": false,
+  // The web workbench saves after a second by default: a test that fails half-way would write into the sample.
+  "files.autoSave": "off",
 };
 
 export function makeProfile(settings: Readonly<Record<string, unknown>> = {}): Profile {

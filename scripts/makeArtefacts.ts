@@ -20,6 +20,8 @@ export interface ArtefactOptions {
   readonly runnerEntry: string;
   /** Folder that the artefacts are written to. */
   readonly out: string;
+  /** Folder that the names of the source files are relative to. Default: `out`. */
+  readonly sourcesRelativeTo?: string;
   readonly config: "tiny" | "ml-1m-large";
   readonly log: (line: string) => void;
 }
@@ -38,7 +40,7 @@ const stories = [
 ] as const;
 
 export async function makeArtefacts(options: ArtefactOptions): Promise<StoryRun[]> {
-  const { root, out } = options;
+  const { root, out, sourcesRelativeTo = out } = options;
   const sample = path.join(root, "samples", "hstu");
   const work = await mkdtemp(path.join(os.tmpdir(), "hstu-parity-artefacts-"));
   const executor = createRunner({
@@ -77,12 +79,12 @@ export async function makeArtefacts(options: ArtefactOptions): Promise<StoryRun[
         const { trace, values } = await readWhole(torch.file);
         await writeTrace(
           path.join(out, "torch.trace.json"),
-          rebased(trace, torch.file, out),
+          rebased(trace, torch.file, sourcesRelativeTo),
           values,
         );
       }
       const { trace, values } = await readWhole(tripy.file);
-      const lowered = lowerTripyTrace(rebased(trace, tripy.file, out), (id) => values.get(id));
+      const lowered = lowerTripyTrace(rebased(trace, tripy.file, sourcesRelativeTo), (id) => values.get(id));
       for (const { op, reason } of lowered.unsupported) {
         throw new Error(`${name}: ${op.kind} cannot be lowered: ${reason}`);
       }

@@ -55,7 +55,7 @@ export function problemDiagnostic(problem: Problem, lines: readonly string[]): D
     severity: severities[problem.severity],
     source,
     code: problem.code,
-    message: `${message.charAt(0).toUpperCase()}${message.slice(1)}. ${problem.nextStep}`,
+    message: `${message}. ${problem.nextStep}`,
   };
 }
 

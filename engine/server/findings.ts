@@ -60,7 +60,7 @@ function guiltyMessage(origin: Origin): string {
   const { length } = origin.instances;
   const times = length > 1 ? ` (${plural(length, "instance")})` : "";
   const values = `introduced ${differenceText(origin.introduced)}, inherited ${differenceText(origin.inherited)}`;
-  return `${capitalised(what)}${times}: ${values}`;
+  return `${withoutStop(what)}${times}: ${values}`;
 }
 
 const kindTexts: Readonly<Record<Origin["kind"], string>> = {
@@ -110,7 +110,7 @@ function problemFinding(index: SiteIndex, problem: Problem): Finding[] {
       file: index.absolute(problem.site.file),
       site: problem.site,
       severity: problem.severity,
-      message: `${capitalised(problem.message)}. ${problem.nextStep}`,
+      message: `${withoutStop(problem.message)}. ${problem.nextStep}`,
       code: problem.code,
       related: [],
     },
@@ -152,8 +152,9 @@ function sameLine(a: Site, b: Site): boolean {
   return a.file === b.file && a.line === b.line;
 }
 
-function capitalised(text: string): string {
-  return text.charAt(0).toUpperCase() + text.slice(1).replace(/[.\s]+$/, "");
+/** The text stays as it is otherwise: it may begin with a name, and names keep their case. */
+function withoutStop(text: string): string {
+  return text.replace(/[.\s]+$/, "");
 }
 
 /** Findings by absolute file name. */

@@ -65,18 +65,17 @@ function headline({ pair, side, rows, origins, parameters }: LineEntry): string 
 function originText(origin: Origin): string {
   const what =
     origin.kind === "parameter"
-      ? `**This declaration makes the difference**: ${parameterNames(origin)}.`
-      : "**This line makes the difference.**";
-  const cause = origin.cause ? ` ${sentence(origin.cause.text)}` : "";
-  return `${what}${cause}`;
+      ? `**This declaration makes the difference** (${parameterNames(origin)})`
+      : "**This line makes the difference**";
+  return origin.cause ? `${what}: ${sentence(origin.cause.text)}` : `${what}.`;
 }
 
 function touchingText(index: SiteIndex, { side }: LineEntry, origin: Origin): string {
   const place = siteLink(index, origin.site);
-  const cause = origin.cause ? ` ${sentence(origin.cause.text)}` : "";
+  const cause = origin.cause ? `: ${sentence(origin.cause.text)}` : ".";
   if (side === "reference")
-    return `The candidate differs here: the line to fix is ${place}.${cause}`;
-  return `Uses ${parameterNames(origin)}, declared at ${place}.${cause}`;
+    return `The candidate differs here, the line to fix is ${place}${cause}`;
+  return `Uses ${parameterNames(origin)}, declared at ${place}${cause}`;
 }
 
 function parameterNames(origin: Origin): string {
@@ -104,19 +103,26 @@ function valuesText({ rows, origins }: LineEntry): string {
     inherited !== undefined && `inherited **${differenceText(inherited)}**`,
   ].filter((value) => value !== false);
   if (values.length === 0) return "";
-  const instances = new Set(rows.map(instanceKey)).size;
+  const instances = new Set(comparedOf(rows).map(instanceKey)).size;
   const over = instances > 1 ? ` (largest of ${plural(instances, "instance")})` : "";
   return values.join(" · ") + over;
 }
 
 /** Why a row has no value: a dash alone explains nothing. */
 function reasonsText({ rows }: LineEntry): string {
-  const reasons = rows.flatMap((row) => [row.absentReason, row.undefined?.relL2]);
+  const reasons = comparedOf(rows).flatMap((row) => [row.absentReason, row.undefined?.relL2]);
   const distinct = [...new Set(reasons.filter((reason) => reason !== undefined))];
   return distinct.slice(0, 2).map(sentence).join(" ");
 }
 
-function table({ rows }: LineEntry): string {
+/** Where something of a line was compared, its tensors without a counterpart would only bury that. */
+function comparedOf(rows: readonly Row[]): readonly Row[] {
+  const compared = rows.filter((row) => row.metrics !== undefined);
+  return compared.length > 0 ? compared : rows;
+}
+
+function table(entry: LineEntry): string {
+  const rows = comparedOf(entry.rows);
   if (rows.length === 0) return "";
   const named = new Set(rows.map((row) => row.name)).size > 1;
   const shown = [...rows]
@@ -238,10 +244,10 @@ function sameLine(a: Site, b: Site): boolean {
   return a.file === b.file && a.line === b.line;
 }
 
+/** The text may begin with a name, and names keep their case. */
 function sentence(text: string): string {
   const escaped = escapeMarkdown(text.trim());
-  const first = escaped.charAt(0).toUpperCase() + escaped.slice(1);
-  return /[.?!]$/.test(first) ? first : `${first}.`;
+  return /[.?!]$/.test(escaped) ? escaped : `${escaped}.`;
 }
 
 /** NaN counts as the largest: it is worse than any number. */

@@ -87,6 +87,19 @@ describe.each(Object.keys(oracle) as (keyof typeof oracle)[])("%s", (name) => {
   });
 });
 
+describe("violations at the edge", () => {
+  it("measures against |r|, not |c|, and takes the tolerance itself for within", () => {
+    const share = (r: number, c: number, atol: number, rtol: number) =>
+      compareTensors(vector([r], "float64"), vector([c], "float64"), { atol, rtol }).metrics
+        .violations;
+    expect(share(1, 1.12, 0, 0.11)).toBe(1);
+    expect(share(1.12, 1, 0, 0.11)).toBe(0);
+    expect(share(1, 1.5, 0.5, 0)).toBe(0);
+    expect(share(0, 1e-9, 0, 1)).toBe(1);
+    expect(share(2, 2.75, 0.25, 0.25)).toBe(0);
+  });
+});
+
 describe("quantiles of |d|", () => {
   it.each([
     ["p50Abs", 0.5],

@@ -188,7 +188,7 @@ describe("the engine as a language server", () => {
       );
     expect((await client.run()).outcome).toBe("invalid");
     expect(client.of("story.parity.json")).toMatchObject([
-      { code: "trace-missing", message: "There is no trace a.trace.json. Record it." },
+      { code: "trace-missing", message: "there is no trace a.trace.json. Record it." },
     ]);
     runParity = async () => makeReport(folder);
     await client.run();

@@ -21,7 +21,7 @@ describe("the findings of a report", () => {
       site: { line: 3 },
       code: "parameter",
       message:
-        "This parameter never came from the reference (3 instances): introduced 0.900, inherited exact",
+        "this parameter never came from the reference (3 instances): introduced 0.900, inherited exact",
     });
   });
 
@@ -56,7 +56,7 @@ describe("the findings of a report", () => {
     });
     expect(error).toMatchObject({
       code: "missingStep",
-      message: "A step of the reference is missing here: introduced 0.900, inherited exact",
+      message: "a step of the reference is missing here: introduced 0.900, inherited exact",
     });
   });
 
@@ -100,7 +100,7 @@ describe("the findings of a report", () => {
     expect(all.at(-1)).toMatchObject({
       severity: "warning",
       code: "source-changed",
-      message: "Port.py has changed. Record it again.",
+      message: "port.py has changed. Record it again.",
     });
   });
 

@@ -41,7 +41,7 @@ describe("the hover of a line", () => {
   it("says of a declaration that it makes the difference, and why", () => {
     const text = hoverOf(makeReport(base), "port.py", 3);
     expect(text).toContain("**This declaration makes the difference**");
-    expect(text).toContain("This parameter never came from the reference.");
+    expect(text).toContain("this parameter never came from the reference.");
     expect(text).toContain("✗ never came from the reference, relL2 1.00");
   });
 
@@ -77,7 +77,7 @@ describe("the hover of a line", () => {
   it("tells the reference's side that it is the reference's", () => {
     const text = hoverOf(makeReport(base), "reference.py", 7);
     expect(text).toContain("reference side");
-    expect(text).toContain("The candidate differs here: the line to fix is [port.py\\:3]");
+    expect(text).toContain("The candidate differs here, the line to fix is [port.py\\:3]");
   });
 
   it("shows one section for each candidate of a reference line", () => {
@@ -115,7 +115,16 @@ describe("the hover of a line", () => {
     expect(text).toContain("**? unknown**");
     expect(text).toContain("—");
     expect(text).not.toContain("relL2 **");
-    expect(text).toContain("No counterpart.");
+    expect(text).toContain("no counterpart.");
+  });
+
+  it("leaves out what has no counterpart where something else of the line was compared", () => {
+    const report = makeReport(base);
+    const { metrics: _m, ...bare } = report.pairs[0]!.rows[1]!;
+    report.pairs[0]!.rows.push({ ...bare, id: "x", instance: "other", absentReason: "alone" });
+    const text = hoverOf(report, "port.py", 7);
+    expect(text).not.toMatch(/other|alone/);
+    expect(text).toContain("largest of 3 instances");
   });
 
   it("counts NaN as the largest value", () => {

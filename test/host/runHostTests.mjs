@@ -2,7 +2,8 @@
 // One suite, two hosts: desktop VS Code where it is installed or can be downloaded, else VS Code's web server
 // (test/support/codeWeb). Says which one ran. The bundles in dist/ must be built.
 //
-// VSCODE_EXECUTABLE names an installed VS Code; HSTU_PARITY_HOST=desktop|web insists on one host.
+// VSCODE_EXECUTABLE names an installed VS Code; HSTU_PARITY_HOST=desktop|web insists on one host;
+// HSTU_PARITY_EXTENSION and HSTU_PARITY_TEST_FOLDER name another extension and another sample than the repository's.
 import { chmod, cp, mkdtemp, rm } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";

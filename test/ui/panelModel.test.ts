@@ -70,6 +70,14 @@ describe("the tree", () => {
     expect(layer?.introduced).toBe(Math.max(...ofLayer.map((row) => Number(row.introduced ?? 0))));
   });
 
+  test("a group is unknown only when all its rows are", () => {
+    const rows = (exampleReport().pairs[0]?.rows ?? []).slice(0, 2);
+    Object.assign(rows[0] ?? {}, { verdict: "unknown" });
+    expect(buildTree(rows)[0]).toMatchObject({ verdict: "match", knownCount: 1, rowCount: 2 });
+    Object.assign(rows[1] ?? {}, { verdict: "unknown" });
+    expect(buildTree(rows)[0]).toMatchObject({ verdict: "unknown", knownCount: 0 });
+  });
+
   test("a filter needs all its words and opens what is folded", () => {
     const tree = buildTree(exampleReport().pairs[0]?.rows ?? []);
     const folded = new Set(tree.map(({ id }) => id));
@@ -85,8 +93,10 @@ describe("the tree", () => {
 });
 
 describe("the curve", () => {
-  test("draws 0 in the exact lane, leaves a gap where relL2 is undefined, marks the origins", () => {
-    const { pairs } = modelOf(exampleReport({ dense: true }));
+  test("draws 0 and equal integers in the exact lane, leaves a gap where relL2 is undefined, marks the origins", () => {
+    const report = exampleReport({ dense: true });
+    delete report.pairs[1]?.rows[2]?.metrics?.relL2;
+    const { pairs } = modelOf(report);
     const tripy = pairs.find(({ pair }) => pair.candidate === "tripy");
     if (!tripy) throw new Error("the example has no tripy");
     const data = curveDataOf(pairs, tripy);
@@ -94,7 +104,8 @@ describe("the curve", () => {
     const own = data.series.find(({ chosen }) => chosen)?.values ?? [];
     expect(dense[0]).toBe(data.exactLane);
     expect(data.exactLane).toBeLessThan(data.low);
-    expect(own[1]).toBeNull();
+    expect(own[1]).toBe(data.exactLane);
+    expect(own[2]).toBeNull();
     expect(data.origins.map((x) => data.rows[x]?.verdict)).toEqual(["origin", "origin"]);
     const first = tripy.rows[0]?.metrics?.relL2;
     expect(own[0]).toBeCloseTo(Math.log10(Number(first)));

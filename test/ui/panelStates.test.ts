@@ -53,7 +53,7 @@ describe("other states", () => {
     const { page } = await openWith(exampleReport({ story: "rightPort" }));
     const header = await page.locator(".summary").innerText();
     expect(header).toMatch(/✓\s*Pass/);
-    expect(header).toContain("43 tensors compared, all within their gates.");
+    expect(header).toContain("44 tensors compared, all within their gates.");
     expect(header).toContain("Output relL2 1.34e−7; honest rounding makes 5.96e−8 there.");
     expect(await page.locator(".origin").count()).toBe(0);
   });

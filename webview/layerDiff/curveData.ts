@@ -45,7 +45,7 @@ export function curveDataOf(pairs: readonly PairModel[], chosen: PairModel): Cur
   const raw = pairs.map((pairModel) => ({
     candidate: pairModel.pair.candidate,
     chosen: pairModel === chosen,
-    values: (pairModel === chosen ? rows : rowsOf(pairModel)).map((row) => row?.metrics?.relL2),
+    values: (pairModel === chosen ? rows : rowsOf(pairModel)).map((row) => totalOf(row)),
   }));
   const { low, top } = bounds([
     ...raw.flatMap(({ values }) => values.map(finiteLog)),
@@ -73,6 +73,12 @@ export function curveDataOf(pairs: readonly PairModel[], chosen: PairModel): Cur
     low,
     top,
   };
+}
+
+/** relL2, where it is defined; integers and booleans that all agree are exact as well. */
+function totalOf(row: Row | undefined): WireNumber | undefined {
+  const metrics = row?.metrics;
+  return metrics?.relL2 ?? (metrics?.mismatches === 0 ? 0 : undefined);
 }
 
 /** A row that was never compared has no place on the curve; one whose relL2 is undefined leaves a gap. */

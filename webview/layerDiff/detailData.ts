@@ -18,7 +18,7 @@ export function histogram({ histogram: bins }: Row): unknown {
       const low = bins.log10Edges[index] ?? 0;
       const high = bins.log10Edges[index + 1] ?? low;
       return {
-        label: decade(low),
+        label: wholeDecade(low, high),
         range: `${decade(low)} ≤ |d| < ${decade(high)}`,
         count,
       };
@@ -145,7 +145,10 @@ const chartHeight = 40;
 function barChart(bars: readonly Bar[], label: string): TemplateResult {
   const width = bars.length <= 8 ? 28 : bars.length <= 24 ? 18 : 6;
   const labelled = bars.some((bar) => bar.label !== "");
-  const every = Math.ceil(36 / width);
+  const labels = withRoom(
+    bars.map(({ label }) => label),
+    width,
+  );
   return html`<svg
     class="bars"
     role="img"
@@ -161,7 +164,7 @@ function barChart(bars: readonly Bar[], label: string): TemplateResult {
         <rect class="bar" x=${index * width + 1} y=${chartHeight - height}
           width=${width - 2} height=${height}></rect>
         ${
-          labelled && (index % every === 0 || bars.length <= 8)
+          labels.has(index)
             ? svg`<text x=${index * width + width / 2} y=${chartHeight + 11}>${bar.label}</text>`
             : nothing
         }
@@ -175,6 +178,26 @@ function barChart(bars: readonly Bar[], label: string): TemplateResult {
       y2=${chartHeight}
     ></line>
   </svg>`;
+}
+
+/** Indices of the labels that are drawn: from the left, each that does not touch the one before. */
+function withRoom(labels: readonly string[], width: number): Set<number> {
+  const drawn = new Set<number>();
+  let free = -Infinity;
+  labels.forEach((label, index) => {
+    const half = label.length * 3 + 3;
+    const centre = (index + 0.5) * width;
+    if (label === "" || centre - half < free) return;
+    drawn.add(index);
+    free = centre + half;
+  });
+  return drawn;
+}
+
+/** The power of ten that a bin starts with or contains; other bins are told by their tooltip. */
+function wholeDecade(low: number, high: number): string {
+  const whole = Math.ceil(low - 1e-9);
+  return whole < high ? decade(whole) : "";
 }
 
 function share(count: number, largest: number): number {

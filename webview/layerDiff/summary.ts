@@ -141,8 +141,10 @@ function statements({ model, pairModel }: ShownReport): TemplateResult {
   const { pair, rows } = pairModel;
   const parameters = model.implementations.get(pair.candidate)?.parameters;
   const strangers = parameters?.notFromReference.length ?? 0;
-  const lost = rows.filter((row) => row.verdict === "unknown").length;
-  const compared = rows.filter((row) => row.metrics?.relL2 !== undefined);
+  const unknown = rows.filter((row) => row.verdict === "unknown");
+  const lost = unknown.filter((row) => row.pairedBy === undefined).length;
+  const unjudged = unknown.length - lost;
+  const compared = rows.filter((row) => row.metrics !== undefined);
   const passes = pair.verdict === "pass" || pair.verdict === "warn";
   return html`<ul class="statements">
     ${passes ? html`<li>${passText(compared.length, pair)}</li>` : html`<li>${outputText(pair)}</li>`}
@@ -158,17 +160,22 @@ function statements({ model, pairModel }: ShownReport): TemplateResult {
     ${
       lost > 0
         ? html`<li>
-            ${plural(lost, "row")} could not be compared; each says why (filter
+            ${plural(lost, "row")} ${lost === 1 ? "has" : "have"} no counterpart of
+            ${lost === 1 ? "its" : "their"} own; each says why (filter
             <span class="mono">unknown</span>).
           </li>`
         : nothing
+    }
+    ${
+      unjudged > 0 ? html`<li>${plural(unjudged, "paired row")} could not be judged.</li>` : nothing
     }
   </ul>`;
 }
 
 /** A pass has to be earned: it says how much was compared and how close it came. */
 function passText(compared: number, pair: Pair): TemplateResult {
-  return html`${plural(compared, "tensor")} compared, all within their gates. ${outputText(pair)}`;
+  return html`${plural(compared, "tensor")}
+  compared${pair.verdict === "pass" ? ", all within their gates" : ""}. ${outputText(pair)}`;
 }
 
 function outputText({ output, noiseFloor }: Pair): TemplateResult {

@@ -11,8 +11,10 @@ export interface TreeGroup {
   level: 1 | 2;
   children: TreeNode[];
   rowCount: number;
-  /** The worst verdict among the rows. */
+  /** The worst verdict among the rows; "unknown" only when all are, for steps in between often have no counterpart. */
   verdict: string;
+  /** Rows that are not unknown. */
+  knownCount: number;
   originCount: number;
   /** The largest relL2 and introduced difference among the rows; undefined where no row has one. */
   relL2: WireNumber | undefined;
@@ -157,6 +159,7 @@ function groupOf(
     children,
     rowCount: rows.length,
     verdict: rowVerdictsWorstFirst.find((verdict) => present.has(verdict)) ?? "unknown",
+    knownCount: rows.filter((row) => row.verdict !== "unknown").length,
     originCount: rows.filter((row) => row.verdict === "origin").length,
     relL2: largest(rows.map((row) => row.metrics?.relL2)),
     introduced: largest(rows.map((row) => row.introduced)),

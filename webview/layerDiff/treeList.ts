@@ -133,6 +133,18 @@ function treeLine(
   </div>`;
 }
 
+/** "1 origin", "5" rows, or "2 of 5" where the others have no counterpart. */
+function countText({ originCount, knownCount, rowCount }: TreeGroup): string {
+  if (originCount > 0) return plural(originCount, "origin");
+  return knownCount === rowCount ? String(rowCount) : `${knownCount} of ${rowCount}`;
+}
+
+function countTitle({ knownCount, rowCount }: TreeGroup): string {
+  return knownCount === rowCount
+    ? plural(rowCount, "row")
+    : `${knownCount} of ${plural(rowCount, "row")} compared; the others say why not`;
+}
+
 type Cells = (glyph: string, label: string) => TemplateResult;
 
 function groupCells(group: TreeGroup, open: boolean, actions: PanelActions): Cells {
@@ -148,9 +160,7 @@ function groupCells(group: TreeGroup, open: boolean, actions: PanelActions): Cel
         ></span>
         <span class="glyph row-${group.verdict}" title=${label}>${glyph}</span>
         <span class="text">${group.label}</span>
-        <span class="count"
-          >${group.originCount > 0 ? plural(group.originCount, "origin") : group.rowCount}</span
-        >
+        <span class="count" title=${countTitle(group)}>${countText(group)}</span>
       </span>
       ${difference(group.relL2, "no row has a relL2")}
       ${difference(group.introduced, "not measured")}

@@ -52,16 +52,16 @@ const rowVerdictWords: Record<RowVerdict, VerdictWords> = {
   },
 };
 
-/** Worst first: a group shows the first that occurs among its rows. */
+/** Worst first, what is not known last: a group shows the first that occurs among its rows. */
 export const rowVerdictsWorstFirst: readonly RowVerdict[] = [
   "origin",
   "amplifier",
   "carrier",
   "masking",
-  "unknown",
   "paddingOnly",
   "expected",
   "match",
+  "unknown",
 ];
 
 /** A verdict of a newer schema that this version does not know is drawn as unknown, under its own name. */

@@ -185,8 +185,8 @@ describe("safetensors", () => {
   ];
   it.each(bad)("refuses %s, naming the file", async (_, content, message) => {
     const name = await file("bad.safetensors", content);
-    for (const run of [openSafetensors(name), readSafetensors(name)]) {
-      const { message: said } = await refusal(run);
+    for (const read of [openSafetensors, readSafetensors]) {
+      const { message: said } = await refusal(read(name));
       expect(said).toMatch(message);
       expect(said).toContain(name);
     }

@@ -1,0 +1,172 @@
+import path from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import type { Problem } from "../protocol/report.js";
+import type { Provider } from "../protocol/runFile.js";
+import { UserError } from "../protocol/userError.js";
+import { runParity } from "../run/runParity.js";
+import { RunnerFailure } from "../runner/executor.js";
+import type { Terminal } from "./commandLine.js";
+import { exitCodeOfVerdict, exitCodes } from "./exitCodes.js";
+import { formatReport } from "./formatText.js";
+import { openReportTarget } from "./reportTarget.js";
+
+export type LogLevel = "error" | "warn" | "info" | "debug";
+
+export interface RunCommandOptions {
+  /** Absolute. */
+  readonly runFile: string;
+  readonly reference?: string;
+  readonly candidates?: readonly string[];
+  readonly provider?: Provider;
+  readonly timeoutMs: number;
+  /** Absolute. */
+  readonly report?: string;
+  readonly format: "text" | "json";
+  readonly logLevel: LogLevel;
+  /** The command line, for the report. */
+  readonly command: readonly string[];
+}
+
+/** Runs one run file: the result on stdout, progress and errors on stderr. Returns the exit code. */
+export async function runCommand(options: RunCommandOptions, terminal: Terminal): Promise<number> {
+  const cancel = cancelOnSignals();
+  const progress = createProgress(terminal, options.logLevel);
+  try {
+    const target = options.report === undefined ? undefined : await openReportTarget(options.report);
+    const { report: _, format, logLevel: __, ...run } = options;
+    const report = await runParity({
+      ...run,
+      ...(isInside(terminal.cwd, options.runFile) && { base: terminal.cwd }),
+      runnerEntry: terminal.runnerEntry,
+      signal: cancel.signal,
+      onProgress: progress.show,
+    });
+    cancel.signal.throwIfAborted();
+    progress.clear();
+    await target?.write(report);
+    terminal.stdout.write(
+      format === "json"
+        ? `${JSON.stringify(report, undefined, 1)}\n`
+        : formatReport(report, {
+            width: Math.max(40, Math.min(terminal.stdout.columns ?? 80, 120)),
+            colour: wantsColour(terminal),
+            cwd: terminal.cwd,
+          }),
+    );
+    return exitCodeOfVerdict[report.verdict];
+  } catch (error) {
+    progress.clear();
+    // Ctrl+C reaches the runner child as well; its death may be seen before the signal is.
+    if (error instanceof RunnerFailure && !cancel.signal.aborted) await delay(50);
+    const { text, exitCode } = cancel.signal.aborted
+      ? { text: "cancelled\n", exitCode: exitCodes.cancelled }
+      : explain(error, terminal.cwd, options.logLevel === "debug");
+    terminal.stderr.write(text);
+    return exitCode;
+  } finally {
+    cancel.release();
+  }
+}
+
+/** What to say about an error, without a stack trace unless the engine itself is at fault and details are asked for. */
+function explain(
+  error: unknown,
+  cwd: string,
+  details: boolean,
+): { text: string; exitCode: number } {
+  if (error instanceof UserError) {
+    return {
+      text: error.problems.map((problem) => problemText(problem, cwd)).join(""),
+      exitCode: exitCodes.wrongRequest,
+    };
+  }
+  if (error instanceof RunnerFailure) {
+    const words = error.lastWords === "" ? [] : error.lastWords.split("\n");
+    const shown = details ? words : words.slice(-8);
+    const said =
+      shown.length > 0
+        ? `  its last words:\n${shown.map((line) => `    ${line}\n`).join("")}`
+        : "";
+    return {
+      text: `hstu-parity: ${error.message}\n${said}  ${error.nextStep}\n`,
+      exitCode: exitCodes.engineFailure,
+    };
+  }
+  const { message, stack } = error instanceof Error ? error : new Error(String(error));
+  return {
+    text: `hstu-parity: the engine failed: ${message}\n${
+      details && stack !== undefined
+        ? `${stack}\n`
+        : "  This is a fault of the tool: report it with the output of --log-level debug.\n"
+    }`,
+    exitCode: exitCodes.engineFailure,
+  };
+}
+
+/** "file:line:column: message", which terminals and editors make a link of, and the next step below it. */
+function problemText({ message, nextStep, site, severity }: Problem, cwd: string): string {
+  const place = site
+    ? `${shownFile(site.file, cwd)}:${site.line}:${site.column ?? 1}`
+    : "hstu-parity";
+  const level = severity === "error" ? "" : `${severity}: `;
+  return `${place}: ${level}${message}\n${nextStep === "" ? "" : `  ${nextStep}\n`}`;
+}
+
+function shownFile(file: string, cwd: string): string {
+  return path.isAbsolute(file) && isInside(cwd, file) ? path.relative(cwd, file) : file;
+}
+
+function isInside(folder: string, file: string): boolean {
+  const relative = path.relative(folder, file);
+  return relative !== "" && !relative.startsWith("..") && !path.isAbsolute(relative);
+}
+
+/** The first SIGINT or SIGTERM ends the run in good order, the second ends the process. */
+function cancelOnSignals(): { signal: AbortSignal; release(): void } {
+  const controller = new AbortController();
+  const onSignal = (): void => {
+    // Leaving by `exit` still ends the runner and removes its folder.
+    if (controller.signal.aborted) process.exit(exitCodes.cancelled);
+    controller.abort(new Error("cancelled"));
+  };
+  process.on("SIGINT", onSignal);
+  process.on("SIGTERM", onSignal);
+  return {
+    signal: controller.signal,
+    release: () => {
+      process.off("SIGINT", onSignal);
+      process.off("SIGTERM", onSignal);
+    },
+  };
+}
+
+interface Progress {
+  readonly show: (stage: string, fraction?: number) => void;
+  readonly clear: () => void;
+}
+
+/** One line that is written over on a terminal; one line for each stage in a log that asks for them. */
+function createProgress({ stderr }: Terminal, level: LogLevel): Progress {
+  const onTerminal = stderr.isTTY === true && level !== "error";
+  const inLog = !onTerminal && (level === "info" || level === "debug");
+  let shown = false;
+  return {
+    show: (stage, fraction) => {
+      const percent = fraction === undefined ? "" : ` (${Math.round(100 * fraction)} %)`;
+      if (onTerminal) stderr.write(`\r\x1b[2K${stage}${percent}`);
+      else if (inLog) stderr.write(`${stage}${percent}\n`);
+      shown = onTerminal;
+    },
+    clear: () => {
+      if (shown) stderr.write("\r\x1b[2K");
+      shown = false;
+    },
+  };
+}
+
+/** Colours only on a terminal, unless the environment says otherwise (no-color.org, force-color.org). */
+function wantsColour({ env, stdout }: Terminal): boolean {
+  if ((env["NO_COLOR"] ?? "") !== "") return false;
+  if ((env["FORCE_COLOR"] ?? "") !== "") return env["FORCE_COLOR"] !== "0";
+  return stdout.isTTY === true && env["TERM"] !== "dumb";
+}

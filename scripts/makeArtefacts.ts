@@ -84,7 +84,9 @@ export async function makeArtefacts(options: ArtefactOptions): Promise<StoryRun[
         );
       }
       const { trace, values } = await readWhole(tripy.file);
-      const lowered = lowerTripyTrace(rebased(trace, tripy.file, sourcesRelativeTo), (id) => values.get(id));
+      const lowered = lowerTripyTrace(rebased(trace, tripy.file, sourcesRelativeTo), (id) =>
+        values.get(id),
+      );
       for (const { op, reason } of lowered.unsupported) {
         throw new Error(`${name}: ${op.kind} cannot be lowered: ${reason}`);
       }

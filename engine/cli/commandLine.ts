@@ -22,10 +22,7 @@ export interface TerminalStream {
 }
 
 /** Understands the arguments, runs the command and returns the process's exit code. Never throws for a wrong request. */
-export async function runCommandLine(
-  args: readonly string[],
-  terminal: Terminal,
-): Promise<number> {
+export async function runCommandLine(args: readonly string[], terminal: Terminal): Promise<number> {
   let exitCode: number = exitCodes.success;
   const program = new Command("hstu-parity")
     .description("Finds the line that makes a port of a model differ from its reference.")

@@ -32,7 +32,8 @@ export async function runCommand(options: RunCommandOptions, terminal: Terminal)
   const cancel = cancelOnSignals();
   const progress = createProgress(terminal, options.logLevel);
   try {
-    const target = options.report === undefined ? undefined : await openReportTarget(options.report);
+    const target =
+      options.report === undefined ? undefined : await openReportTarget(options.report);
     const { report: _, format, logLevel: __, ...run } = options;
     const report = await runParity({
       ...run,
@@ -84,9 +85,7 @@ function explain(
     const words = error.lastWords === "" ? [] : error.lastWords.split("\n");
     const shown = details ? words : words.slice(-8);
     const said =
-      shown.length > 0
-        ? `  its last words:\n${shown.map((line) => `    ${line}\n`).join("")}`
-        : "";
+      shown.length > 0 ? `  its last words:\n${shown.map((line) => `    ${line}\n`).join("")}` : "";
     return {
       text: `hstu-parity: ${error.message}\n${said}  ${error.nextStep}\n`,
       exitCode: exitCodes.engineFailure,

@@ -179,9 +179,7 @@ function hasStrayNarrowing({ ops, output }: Segment, candidate: Observation): bo
     width(candidate.tensors.get(output)?.dtype),
     ...candidate.parameters.map((parameter) => width(parameter.value.dtype)),
   );
-  return ops.some((op) =>
-    op.outputs.some((key) => width(candidate.tensors.get(key)?.dtype) < own),
-  );
+  return ops.some((op) => op.outputs.some((key) => width(candidate.tensors.get(key)?.dtype) < own));
 }
 
 /** The same valid positions on both sides, for comparing two values of the candidate with one another. */

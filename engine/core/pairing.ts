@@ -3,12 +3,7 @@ import type { PairedBy } from "../protocol/report.js";
 import type { Alignment } from "./alignment.js";
 import { align } from "./layouts.js";
 import { fillGlob, matchGlob, normalisedName, withoutCount } from "./names.js";
-import {
-  producers,
-  type Observation,
-  type ObservedTensor,
-  type TensorKey,
-} from "./observation.js";
+import { producers, type Observation, type ObservedTensor, type TensorKey } from "./observation.js";
 
 /** A reference tensor and the candidate tensor that must equal it. */
 export interface TensorPair {

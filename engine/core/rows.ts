@@ -26,7 +26,7 @@ export function rowId(candidateTensor: TensorKey): string {
   return candidateTensor;
 }
 
-/** Rows in the candidate's execution order, then what of the reference could not be paired. */
+/** All rows of one candidate, in the order in which the reference computes them. */
 export function makeRows(judgements: readonly Judgement[], options: RowOptions): Row[] {
   const { reference, candidate } = options;
   const candidateSide = sideMaker(candidate);
@@ -42,12 +42,13 @@ export function makeRows(judgements: readonly Judgement[], options: RowOptions):
     }
   }
 
-  const stageOfOp = new Map<string, string>();
+  const segmentOfOp = new Map<string, Judgement>();
   for (const judgement of judgements) {
     for (const op of judgement.segment.ops) {
-      if (!stageOfOp.has(op.sourceOp)) stageOfOp.set(op.sourceOp, judgement.stage);
+      if (!segmentOfOp.has(op.sourceOp)) segmentOfOp.set(op.sourceOp, judgement);
     }
   }
+  const anchors = new Map<string, TensorKey>();
   const judgedOps = new Set(judgements.flatMap((j) => j.segment.ops.at(-1)?.sourceOp ?? []));
   const rows: Row[] = [];
   const shown = new Set<string>();
@@ -80,8 +81,10 @@ export function makeRows(judgements: readonly Judgement[], options: RowOptions):
         !judgedOps.has(op.sourceOp)
       ) {
         shown.add(op.sourceOp);
+        const around = segmentOfOp.get(op.sourceOp);
+        if (around) anchors.set(rowId(key), around.pair.reference);
         rows.push({
-          ...identity(tensor, stageOfOp.get(op.sourceOp) ?? stageOfTensor(tensor, op), op),
+          ...identity(tensor, around?.stage ?? stageOfTensor(tensor, op), op),
           id: rowId(key),
           key: `candidate:${key}`,
           order: rows.length,
@@ -98,7 +101,8 @@ export function makeRows(judgements: readonly Judgement[], options: RowOptions):
       }
     }
   }
-  return inReferenceOrder(rows, referenceOnlyRows(judgements, options, referenceSide), reference);
+  rows.push(...referenceOnlyRows(judgements, options, referenceSide));
+  return inReferenceOrder(rows, anchors, reference);
 }
 
 function referenceOnlyRows(
@@ -129,26 +133,28 @@ function referenceOnlyRows(
   return rows;
 }
 
-/** Puts each row that only the reference has after the last paired row that the reference computes before it. */
-function inReferenceOrder(rows: readonly Row[], alone: readonly Row[], reference: Observation): Row[] {
+/**
+ * Rows as the reference computes them, which is how its author thinks of the model; a lazy candidate may compute layer 1
+ * before the mask of layer 0. What only the candidate has stands before the result of its segment.
+ */
+function inReferenceOrder(
+  rows: readonly Row[],
+  anchors: ReadonlyMap<string, TensorKey>,
+  reference: Observation,
+): Row[] {
   const position = new Map(
     reference.ops.flatMap((op, index) => op.outputs.map((key) => [key, index] as const)),
   );
-  const positions = rows.map((row) => position.get(row.key) ?? -1);
-  const after = new Map<number, Row[]>();
-  for (const row of alone) {
-    const own = position.get(row.key) ?? 0;
-    let best = -1;
-    for (const [index, at] of positions.entries()) {
-      if (at >= 0 && at < own && at >= (positions[best] ?? -1)) best = index;
-    }
-    const list = after.get(best);
-    if (list) list.push(row);
-    else after.set(best, [row]);
-  }
-  return [...(after.get(-1) ?? []), ...rows.flatMap((row, i) => [row, ...(after.get(i) ?? [])])].map(
-    (row, order) => ({ ...row, order }),
-  );
+  const place = (row: Row): number => {
+    const anchor = anchors.get(row.id);
+    return anchor === undefined
+      ? (position.get(row.key) ?? Infinity)
+      : (position.get(anchor) ?? Infinity) - 0.5;
+  };
+  return rows
+    .map((row) => ({ row, at: place(row) }))
+    .sort((x, y) => (x.at === y.at ? 0 : x.at - y.at))
+    .map(({ row }, order) => ({ ...row, order }));
 }
 
 /** The step of the model that a tensor belongs to: declared, else the module instance path and the function. */
@@ -200,8 +206,14 @@ function sideMaker(observation: Observation) {
     const distinct = new Map(shown.map((op) => [op.sourceOp, op]));
     const [site, ...callers] = maker?.frames ?? ([] as readonly Site[]);
     return {
-      ops: [...distinct.values()].map((op) => ({ id: op.id, kind: op.kind, name: op.outputs[0] ?? "" })),
-      ...(site && { site: { ...site, ...(maker && maker.instance !== "" && { instance: maker.instance }) } }),
+      ops: [...distinct.values()].map((op) => ({
+        id: op.id,
+        kind: op.kind,
+        name: op.outputs[0] ?? "",
+      })),
+      ...(site && {
+        site: { ...site, ...(maker && maker.instance !== "" && { instance: maker.instance }) },
+      }),
       ...(callers.length > 0 && { callers: [...callers] }),
       dtype: tensor.dtype,
       shape: [...tensor.shape],

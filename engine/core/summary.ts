@@ -11,7 +11,10 @@ export function summarise(report: Pick<Report, "pairs" | "reference" | "implemen
       return `${candidate} differs from ${reference} at the output (relL2 ${figure(worst.output.relL2)}), and no line could be blamed`;
     }
     const lines = `${origins.length} ${origins.length === 1 ? "line" : "lines"}`;
-    const found = [parametersIn(report, worst), ...origins.filter(isNoParameter).map(describeOrigin)];
+    const found = [
+      parametersIn(report, worst),
+      ...origins.filter(isNoParameter).map(describeOrigin),
+    ];
     return `${candidate} differs from ${reference} at ${lines}: ${found.filter((x) => x !== "").join("; ")}`;
   }
   const percent = coveragePercent(worst);
@@ -48,7 +51,9 @@ function isNoParameter(origin: Origin): boolean {
 }
 
 function coveragePercent({ coverage }: Pair): string {
-  return coverage.total === 0 ? "none" : `${Math.floor((100 * coverage.covered) / coverage.total)} %`;
+  return coverage.total === 0
+    ? "none"
+    : `${Math.floor((100 * coverage.covered) / coverage.total)} %`;
 }
 
 function rank(pair: Pair): number {

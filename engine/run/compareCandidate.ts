@@ -8,7 +8,13 @@ import { producers } from "../core/observation.js";
 import { pairTensors, type Pairing, type TensorPair } from "../core/pairing.js";
 import { compareParameters, type ParameterComparison } from "../core/parameters.js";
 import { makeRows, rowId, stageOfTensor } from "../core/rows.js";
-import { coverage, segmentGraph, segmentOf, type Coverage, type Segment } from "../core/segments.js";
+import {
+  coverage,
+  segmentGraph,
+  segmentOf,
+  type Coverage,
+  type Segment,
+} from "../core/segments.js";
 import type { TensorValue } from "../core/tensorValue.js";
 import { pairVerdict } from "../core/verdicts.js";
 import type { Implementation, Pair, Problem, Repair, Site } from "../protocol/report.js";
@@ -50,11 +56,9 @@ export async function compareCandidate(
     rowIdOf: (judgement) => rowId(judgement.pair.candidate),
     ...(replay && { onReference: replay.onReferenceParameters }),
   });
-  const covered = coverage(
-    c,
-    new Set(pairing.pairs.map((pair) => pair.candidate)),
-    [...segments.values()],
-  );
+  const covered = coverage(c, new Set(pairing.pairs.map((pair) => pair.candidate)), [
+    ...segments.values(),
+  ]);
   const repair = await prove(reference, candidate, judgements, found, replay, executor, signal);
   const rows = makeRows(judgements, {
     reference: r,
@@ -117,7 +121,15 @@ async function judge(
     const segments = segmentsOf(pairing.pairs, candidate);
     const replay =
       run &&
-      (await replayCandidate(run, r, pairing.pairs, parameters.findings, segments, executor, signal));
+      (await replayCandidate(
+        run,
+        r,
+        pairing.pairs,
+        parameters.findings,
+        segments,
+        executor,
+        signal,
+      ));
     const judgements = judgePairs(pairing.pairs, {
       reference: r,
       candidate: c,
@@ -228,7 +240,9 @@ async function prove(
     method: "replaced" | "corrected",
   ): Promise<number> => {
     const ops = origins.filter(({ origin }) => origin.kind !== "parameter");
-    const pairs = [...new Set([...ops.flatMap((o) => o.judgements), ...expected].map((j) => j.pair))];
+    const pairs = [
+      ...new Set([...ops.flatMap((o) => o.judgements), ...expected].map((j) => j.pair)),
+    ];
     const repairs = new Map(
       origins
         .flatMap((o) => o.parameters)
@@ -284,8 +298,7 @@ async function prove(
     outputRelL2After: toWire(after),
     proves: after <= gate && !repairsOutput,
     minimal,
-    unexplained:
-      after <= gate ? [] : outputs.map(({ pair }) => rowId(pair.candidate)),
+    unexplained: after <= gate ? [] : outputs.map(({ pair }) => rowId(pair.candidate)),
   };
 }
 
@@ -312,7 +325,10 @@ function reportPair(
     (o) => !(o.total <= fromWire(o.accumulatedGate.value)) && o.verdict !== "expected",
   );
   const explainedByExpected =
-    found.length === 0 && expected.length > 0 && repair !== undefined && repair.unexplained.length === 0;
+    found.length === 0 &&
+    expected.length > 0 &&
+    repair !== undefined &&
+    repair.unexplained.length === 0;
   const verdict = pairVerdict({
     origins: found.length,
     outputOverGate: outputOverGate && !explainedByExpected,
@@ -330,7 +346,8 @@ function reportPair(
         hasFloatTypeMismatch(j, reference, candidate),
     ),
   });
-  const ownCheck = worst && runFile.ownCheck && checkOwn(reference, candidate, worst, runFile.ownCheck);
+  const ownCheck =
+    worst && runFile.ownCheck && checkOwn(reference, candidate, worst, runFile.ownCheck);
   return {
     reference: reference.id,
     candidate: candidate.id,
@@ -342,7 +359,7 @@ function reportPair(
       threshold,
     },
     output: worst?.comparison?.metrics ?? {},
-    noiseFloor: worst ? worst.accumulatedGate.noise ?? worst.accumulatedGate.value : 0,
+    noiseFloor: worst ? (worst.accumulatedGate.noise ?? worst.accumulatedGate.value) : 0,
     ...(ownCheck && { ownCheck }),
     ...(found[0] && { firstDivergence: found[0].origin.id }),
     origins: found.map(({ origin }) => origin),

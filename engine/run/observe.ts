@@ -2,12 +2,7 @@ import path from "node:path";
 import type { ModelProto } from "onnx-buf";
 import { propagateLayouts } from "../core/layoutPropagation.js";
 import { normalisedName } from "../core/names.js";
-import type {
-  Observation,
-  ObservedOp,
-  ObservedTensor,
-  TensorKey,
-} from "../core/observation.js";
+import type { Observation, ObservedOp, ObservedTensor, TensorKey } from "../core/observation.js";
 import { convertIntegers } from "../core/conversions.js";
 import { isFloat } from "../core/dtypes.js";
 import type { TensorValue } from "../core/tensorValue.js";
@@ -243,7 +238,9 @@ function feedsFor(
   inputs: ReadonlyMap<string, TensorValue>,
   id: string,
 ): { feeds: Record<string, TensorValue>; problems: Problem[] } {
-  const byNormalisedName = new Map([...inputs].map(([name, value]) => [normalisedName(name), value]));
+  const byNormalisedName = new Map(
+    [...inputs].map(([name, value]) => [normalisedName(name), value]),
+  );
   const feeds: Record<string, TensorValue> = {};
   const problems: Problem[] = [];
   for (const port of graph.inputs) {

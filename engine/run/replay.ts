@@ -132,14 +132,7 @@ export async function runCorrected(
     ...candidate.feeds,
     ...Object.fromEntries(corrected.map(({ input, value }) => [input, value])),
   };
-  return evaluateCut(
-    { ...candidate, model, feeds },
-    replaced,
-    repairs,
-    outputs,
-    executor,
-    signal,
-  );
+  return evaluateCut({ ...candidate, model, feeds }, replaced, repairs, outputs, executor, signal);
 }
 
 /** a − b of two float tensors of one type; undefined for other types and where it is not finite. */

@@ -1,4 +1,10 @@
-import { getNodeValue, parseTree, printParseErrorCode, type Node, type ParseError } from "jsonc-parser";
+import {
+  getNodeValue,
+  parseTree,
+  printParseErrorCode,
+  type Node,
+  type ParseError,
+} from "jsonc-parser";
 import type { Problem } from "../protocol/report.js";
 import type { RunFile } from "../protocol/runFile.js";
 import { meaningProblems } from "./runFileChecksMeaning.js";

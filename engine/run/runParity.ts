@@ -118,7 +118,13 @@ export async function runParity(options: RunOptions): Promise<Report> {
         base,
         runFile: relativeToBase(base, options.runFile),
         cache: "off",
-        emulated: [...new Set(implementations.flatMap((_, i) => [reference, ...compared.map((x) => x.candidate)][i]?.ranOn.emulated ?? []))],
+        emulated: [
+          ...new Set(
+            implementations.flatMap(
+              (_, i) => [reference, ...compared.map((x) => x.candidate)][i]?.ranOn.emulated ?? [],
+            ),
+          ),
+        ],
         environment: {
           os: `${os.type()} ${os.release()}`,
           cpu: os.cpus()[0]?.model ?? os.arch(),
@@ -140,7 +146,8 @@ export async function runParity(options: RunOptions): Promise<Report> {
 
 /** Set by the bundler. */
 declare const HSTU_PARITY_VERSION: string | undefined;
-const toolVersion = typeof HSTU_PARITY_VERSION === "string" ? HSTU_PARITY_VERSION : "0.0.0-source";
+export const toolVersion =
+  typeof HSTU_PARITY_VERSION === "string" ? HSTU_PARITY_VERSION : "0.0.0-source";
 
 async function loadRunFile({ runFile: file, text }: RunOptions): Promise<RunFile> {
   const content =
@@ -232,4 +239,3 @@ function sitesOf(implementations: readonly Implementation[], pairs: Report["pair
     ]),
   ].filter((site): site is Site => site !== undefined && site.file !== "" && site.line > 0);
 }
-

@@ -116,6 +116,16 @@ describe("quantiles of |d|", () => {
     );
   });
 
+  it("are told apart", () => {
+    const zeros = new Array<number>(10_000).fill(0);
+    const d = zeros.map((_, i) => 1.5 ** (i / 200));
+    const { metrics } = compareTensors(vector(zeros, "float64"), vector(d, "float64"));
+    expectQuantile(metrics.p50Abs, d, 0.5);
+    expectQuantile(metrics.p90Abs, d, 0.9);
+    expectQuantile(metrics.p99Abs, d, 0.99);
+    expectQuantile(metrics.p999Abs, d, 0.999);
+  });
+
   it("hold for a tensor of many blocks", () => {
     const r = noise(50_000, 3);
     const d = noise(50_000, 7).map((x) => x * 1e-3);
@@ -141,6 +151,16 @@ describe("p99Rel", () => {
         else expectQuantile(metrics.p99Rel, relative, 0.99);
       }),
     );
+  });
+});
+
+describe("p99Rel of known ratios", () => {
+  it("is the 99th percentile, whatever the sizes of the elements", () => {
+    const r = Array.from({ length: 1000 }, (_, i) => 2 ** (i % 20));
+    const c = r.map((x, i) => x * (1 + (i + 1) / 1000));
+    const { metrics } = compareTensors(vector(r, "float64"), vector(c, "float64"));
+    expectQuantile(metrics.p99Rel, [0.99], 1);
+    expectClose(metrics.maxRel, 1);
   });
 });
 

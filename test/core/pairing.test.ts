@@ -1,26 +1,11 @@
 import { describe, expect, it } from "vitest";
-import {
-  fillGlob,
-  matchGlob,
-  normalisedName,
-} from "../../engine/core/names.js";
-import type {
-  Observation,
-  ObservedOp,
-  ObservedTensor,
-} from "../../engine/core/observation.js";
+import { fillGlob, matchGlob, normalisedName } from "../../engine/core/names.js";
+import type { Observation, ObservedOp, ObservedTensor } from "../../engine/core/observation.js";
 import { pairTensors } from "../../engine/core/pairing.js";
-import {
-  coverage,
-  segmentGraph,
-  segmentOf,
-} from "../../engine/core/segments.js";
+import { coverage, segmentGraph, segmentOf } from "../../engine/core/segments.js";
 
 /** A chain of ops, each making one [2, 2] float tensor with the given names. */
-function chain(
-  names: readonly (readonly string[])[],
-  shape = [2, 2],
-): Observation {
+function chain(names: readonly (readonly string[])[], shape = [2, 2]): Observation {
   const tensors = new Map<string, ObservedTensor>();
   const ops: ObservedOp[] = [];
   const add = (key: string, list: readonly string[]): void => {
@@ -57,11 +42,7 @@ function chain(
   };
 }
 
-const made = (
-  reference: Observation,
-  candidate: Observation,
-  declared = [] as never[],
-) =>
+const made = (reference: Observation, candidate: Observation, declared = [] as never[]) =>
   pairTensors(reference, candidate, declared).pairs.map((p) => [
     p.reference,
     p.candidate,
@@ -80,9 +61,7 @@ describe("pairTensors", () => {
   });
 
   it("pairs the only output of each side whatever it is called", () => {
-    expect(made(chain([["a"], ["y"]]), chain([["b"], ["z"]]))).toEqual([
-      ["y", "z", "name"],
-    ]);
+    expect(made(chain([["a"], ["y"]]), chain([["b"], ["z"]]))).toEqual([["y", "z", "name"]]);
     const r = { ...chain([["y"]]), outputs: [{ name: "result", tensor: "y" }] };
     expect(made(r, chain([["z"]]))).toEqual([["y", "z", "output"]]);
   });
@@ -91,9 +70,7 @@ describe("pairTensors", () => {
     const r = chain([["f.x"], ["f.x#1"], ["f.out"]]);
     const c = chain([["f.x"], ["f.x#1"], ["f.x#2"], ["f.out"]]);
     expect(made(r, c)).toEqual([["f.out", "f.out", "name"]]);
-    expect(pairTensors(r, c).refused.get("f.x")).toContain(
-      "different number of times",
-    );
+    expect(pairTensors(r, c).refused.get("f.x")).toContain("different number of times");
   });
 
   it("refuses a pair by name whose shapes no layout explains, and says why", () => {
@@ -117,9 +94,7 @@ describe("pairTensors", () => {
       shape: [4, 1],
     };
     const changed = { ...c, tensors: new Map([...c.tensors, ["f.b", wrong]]) };
-    const { pairs } = pairTensors(r, changed, [
-      { reference: "f.a", candidate: "f.b" },
-    ]);
+    const { pairs } = pairTensors(r, changed, [{ reference: "f.a", candidate: "f.b" }]);
     expect(pairs[0]).toMatchObject({ candidate: "f.b", pairedBy: "declared" });
     expect(pairs[0]?.alignment).toBeUndefined();
     expect(pairs[0]?.shapeReason).toBeTruthy();
@@ -128,9 +103,7 @@ describe("pairTensors", () => {
   it("fills the wildcards of a declaration from left to right", () => {
     const r = chain([["l.0/f.a"], ["l.1/f.a"], ["f.out"]]);
     const c = chain([["b.0/g.z"], ["b.1/g.z"], ["f.out"]]);
-    const { pairs } = pairTensors(r, c, [
-      { reference: "l.*/f.a", candidate: "b.*/g.z" },
-    ]);
+    const { pairs } = pairTensors(r, c, [{ reference: "l.*/f.a", candidate: "b.*/g.z" }]);
     expect(pairs.map((p) => [p.reference, p.candidate])).toEqual([
       ["l.0/f.a", "b.0/g.z"],
       ["l.1/f.a", "b.1/g.z"],
@@ -140,10 +113,9 @@ describe("pairTensors", () => {
 
   it("reports a declaration that matches nothing", () => {
     const declaration = { reference: "nowhere.*", candidate: "nowhere.*" };
-    expect(
-      pairTensors(chain([["a"]]), chain([["a"]]), [declaration])
-        .unusedDeclarations,
-    ).toEqual([declaration]);
+    expect(pairTensors(chain([["a"]]), chain([["a"]]), [declaration]).unusedDeclarations).toEqual([
+      declaration,
+    ]);
   });
 });
 

@@ -1,15 +1,8 @@
 import { describe, expect, it } from "vitest";
 import type { ObservedParameter } from "../../engine/core/observation.js";
-import {
-  compareParameters,
-  transposeMatrix,
-} from "../../engine/core/parameters.js";
+import { compareParameters, transposeMatrix } from "../../engine/core/parameters.js";
 
-function parameter(
-  name: string,
-  shape: number[],
-  values: number[],
-): ObservedParameter {
+function parameter(name: string, shape: number[], values: number[]): ObservedParameter {
   return {
     name,
     tensor: name,
@@ -25,10 +18,7 @@ const w = [1, 2, 3, 4, 5, 6, 7, 8, -9];
 const wTransposed = [1, 4, 7, 2, 5, 8, 3, 6, -9];
 const other = [4, -1, 0.5, -2, 3, -1, -1, 2, 0.25];
 
-function statusOf(
-  reference: ObservedParameter[],
-  candidate: ObservedParameter[],
-) {
+function statusOf(reference: ObservedParameter[], candidate: ObservedParameter[]) {
   return compareParameters(reference, candidate).findings.map((f) => [
     f.candidate.name,
     f.status,
@@ -38,37 +28,31 @@ function statusOf(
 
 describe("compareParameters", () => {
   it("pairs by name and finds equal values the same", () => {
-    expect(
-      statusOf([parameter("a.w", [3, 3], w)], [parameter("a.w", [3, 3], w)]),
-    ).toEqual([["a.w", "same", "name"]]);
+    expect(statusOf([parameter("a.w", [3, 3], w)], [parameter("a.w", [3, 3], w)])).toEqual([
+      ["a.w", "same", "name"],
+    ]);
   });
 
   it("pairs _o.weight with _o_weight by normalised name", () => {
     expect(
-      statusOf(
-        [parameter("_o.weight", [3, 3], w)],
-        [parameter("_o_weight", [3, 3], w)],
-      ),
+      statusOf([parameter("_o.weight", [3, 3], w)], [parameter("_o_weight", [3, 3], w)]),
     ).toEqual([["_o_weight", "same", "normalisedName"]]);
   });
 
   it("sees that a square matrix is stored transposed", () => {
-    expect(
-      statusOf(
-        [parameter("w", [3, 3], w)],
-        [parameter("w", [3, 3], wTransposed)],
-      ),
-    ).toEqual([["w", "transposed", "name"]]);
+    expect(statusOf([parameter("w", [3, 3], w)], [parameter("w", [3, 3], wTransposed)])).toEqual([
+      ["w", "transposed", "name"],
+    ]);
   });
 
   it("tells values that drifted from values that never came from the reference", () => {
     const drifted = w.map((x) => x * 1.01 + 0.001);
-    expect(
-      statusOf([parameter("w", [3, 3], w)], [parameter("w", [3, 3], drifted)]),
-    ).toEqual([["w", "different", "name"]]);
-    expect(
-      statusOf([parameter("w", [3, 3], w)], [parameter("w", [3, 3], other)]),
-    ).toEqual([["w", "notFromReference", "name"]]);
+    expect(statusOf([parameter("w", [3, 3], w)], [parameter("w", [3, 3], drifted)])).toEqual([
+      ["w", "different", "name"],
+    ]);
+    expect(statusOf([parameter("w", [3, 3], w)], [parameter("w", [3, 3], other)])).toEqual([
+      ["w", "notFromReference", "name"],
+    ]);
   });
 
   it("calls a constant where the reference has values an own initialisation", () => {
@@ -88,10 +72,7 @@ describe("compareParameters", () => {
 
   it("pairs a renamed parameter by its content, also transposed, but never by chance", () => {
     expect(
-      statusOf(
-        [parameter("weight", [3, 3], w)],
-        [parameter("kernel", [3, 3], wTransposed)],
-      ),
+      statusOf([parameter("weight", [3, 3], w)], [parameter("kernel", [3, 3], wTransposed)]),
     ).toEqual([["kernel", "transposed", "content"]]);
     expect(
       statusOf(
@@ -117,23 +98,16 @@ describe("compareParameters", () => {
   it("reports declarations that pair nothing", () => {
     const declaration = { reference: "layers.*.x", candidate: "layers.*.y" };
     expect(
-      compareParameters(
-        [parameter("a", [9], w)],
-        [parameter("a", [9], w)],
-        [declaration],
-      ).unusedDeclarations,
+      compareParameters([parameter("a", [9], w)], [parameter("a", [9], w)], [declaration])
+        .unusedDeclarations,
     ).toEqual([declaration]);
   });
 });
 
 describe("transposeMatrix", () => {
   it("turns [2, 3] into [3, 2]", () => {
-    const turned = transposeMatrix(
-      parameter("m", [2, 3], [1, 2, 3, 4, 5, 6]).value,
-    );
+    const turned = transposeMatrix(parameter("m", [2, 3], [1, 2, 3, 4, 5, 6]).value);
     expect(turned.shape).toEqual([3, 2]);
-    expect([...new Float32Array(turned.bytes.buffer)]).toEqual([
-      1, 4, 2, 5, 3, 6,
-    ]);
+    expect([...new Float32Array(turned.bytes.buffer)]).toEqual([1, 4, 2, 5, 3, 6]);
   });
 });

@@ -77,10 +77,7 @@ async function compare(
   runFile: Record<string, unknown> = {},
   inputs: readonly number[] = pseudoRandom(48, 7),
 ): Promise<Report> {
-  await writeFile(
-    path.join(folder, "reference.onnx"),
-    storyModel(model({ file: "reference.py" })),
-  );
+  await writeFile(path.join(folder, "reference.onnx"), storyModel(model({ file: "reference.py" })));
   await writeFile(path.join(folder, "candidate.onnx"), storyModel(model(candidate)));
   await writeSafetensors(path.join(folder, "inputs.safetensors"), {
     x: {
@@ -119,7 +116,12 @@ function pairOf(report: Report) {
 
 function rowOf(report: Report, id: string): Row {
   const row = pairOf(report).rows.find((r) => r.id === id);
-  if (!row) throw new Error(`no row ${id} among ${pairOf(report).rows.map((r) => r.id).join(", ")}`);
+  if (!row)
+    throw new Error(
+      `no row ${id} among ${pairOf(report)
+        .rows.map((r) => r.id)
+        .join(", ")}`,
+    );
   return row;
 }
 
@@ -270,7 +272,13 @@ describe("gates", () => {
             ? [
                 { ...node, output: "exact" },
                 { op: "Cast", inputs: ["exact"], output: "half", line: 11, attributes: { to: 10 } },
-                { op: "Cast", inputs: ["half"], output: "forward.a", line: 11, attributes: { to: 1 } },
+                {
+                  op: "Cast",
+                  inputs: ["half"],
+                  output: "forward.a",
+                  line: 11,
+                  attributes: { to: 1 },
+                },
               ]
             : [node],
         ),
@@ -392,7 +400,10 @@ describe("what the run file says", () => {
   });
 
   it("a user's tolerance replaces the measured gate and is shown as theirs", async () => {
-    const report = await compare({ scale: 0.5 * (1 + 1e-4) }, { tolerances: { "**": { relL2: 1e-3 } } });
+    const report = await compare(
+      { scale: 0.5 * (1 + 1e-4) },
+      { tolerances: { "**": { relL2: 1e-3 } } },
+    );
     expect(report.verdict).toBe("pass");
     expect(rowOf(report, "forward.s").gate).toMatchObject({ value: 1e-3, from: "user" });
     const strict = await compare({ scale: 0.5 * (1 + 1e-4) });

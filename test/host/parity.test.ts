@@ -97,7 +97,7 @@ suite("HSTU Parity in VS Code", () => {
     assert.match(text, /command:hstuParity\.openPanelAt\?/);
   });
 
-  test("a hover takes less than 50 ms for 95 of 100 lines", async () => {
+  test("hovers are answered from an index, not by searching the report", async () => {
     const site = origin.usedAt;
     assert.ok(site);
     const uri = placeOf(report, site);
@@ -109,7 +109,7 @@ suite("HSTU Parity in VS Code", () => {
     }
     const p95 = times.sort((a, b) => a - b)[Math.floor(times.length * 0.95)] ?? Infinity;
     console.log(`hover p95: ${p95.toFixed(1)} ms`);
-    // Twenty times the budget: this is a check against searching the report on each hover, not a benchmark.
+    // The budget is 50 ms on a quiet machine; twenty times that leaves room for a busy one.
     assert.ok(p95 < 1000, `${p95} ms`);
   });
 

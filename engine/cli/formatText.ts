@@ -1,6 +1,6 @@
 import path from "node:path";
 import pc from "picocolors";
-import { differenceText, plural } from "../server/figures.js";
+import { differenceText, plural } from "./figures.js";
 import type {
   Implementation,
   Origin,
@@ -113,7 +113,7 @@ function originLines(origin: Origin, index: number, pair: Pair, view: View): Blo
     {
       label: "where",
       texts: [
-        `${origin.stage}${origin.instances.length > 1 ? `, ${plural(origin.instances.length, "instance")}: ${groupNames(origin.instances.map(instanceName)).join(", ")}` : ""}`,
+        `${stagesOf(origin, pair)}${origin.instances.length > 1 ? `, ${plural(origin.instances.length, "instance")}: ${groupNames(origin.instances.map(instanceName)).join(", ")}` : ""}`,
       ],
     },
     {
@@ -142,6 +142,13 @@ function originLines(origin: Origin, index: number, pair: Pair, view: View): Blo
     ...(text === undefined ? [] : [`     ${shortened(text, width - 5)}`]),
     ...fields(list, width, colours),
   ];
+}
+
+/** The stages of all instances, "layers.{0,1}.output". */
+function stagesOf(origin: Origin, pair: Pair): string {
+  const rows = new Set(origin.instances.map(({ row }) => row));
+  const stages = pair.rows.filter(({ id }) => rows.has(id)).map(({ stage }) => stage);
+  return groupNames([...new Set([origin.stage, ...stages])]).join(", ");
 }
 
 function instanceName({ instance, call }: Origin["instances"][number]): string {

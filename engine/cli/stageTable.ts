@@ -1,5 +1,5 @@
 import { rowVerdictWords, worstOf } from "../server/verdictWords.js";
-import { differenceText } from "../server/figures.js";
+import { differenceText } from "./figures.js";
 import type { Row, RowVerdict } from "../protocol/report.js";
 import { fromWire, type WireNumber } from "../protocol/wire.js";
 import { groupNames, numberPart } from "./groupNames.js";

@@ -118,8 +118,10 @@ export interface Pair {
   /** Of `total` data ops, `covered` are compared or inside a short compared segment; `paired` have their own output compared. */
   coverage: { covered: number; total: number; paired: number; threshold: number };
   output: Metrics;
-  /** Gate and noise of the final output, relL2. */
+  /** relL2 that honest rounding makes at the final output. */
   noiseFloor: WireNumber;
+  /** Gate of the final output. */
+  outputGate?: Gate;
   /** The check that the user's own script makes on the final output, and whether it notices. */
   ownCheck?: { atol: number; rtol: number; violations: WireNumber; passes: boolean };
   firstDivergence?: OriginId;

@@ -360,6 +360,7 @@ function reportPair(
     },
     output: worst?.comparison?.metrics ?? {},
     noiseFloor: worst ? (worst.accumulatedGate.noise ?? worst.accumulatedGate.value) : 0,
+    ...(worst && { outputGate: worst.accumulatedGate }),
     ...(ownCheck && { ownCheck }),
     ...(found[0] && { firstDivergence: found[0].origin.id }),
     origins: found.map(({ origin }) => origin),

@@ -37,9 +37,9 @@ function section(index: SiteIndex, entry: LineEntry): string {
   // VS Code shows some ten lines of a hover: what to know and where to go come first, the table last.
   const parts = [
     headline(entry),
+    valuesText(entry),
     ...entry.origins.map((origin) => originText(origin)),
     ...entry.touching.map((origin) => touchingText(index, entry, origin)),
-    valuesText(entry),
     reasonsText(entry),
     [...counterparts(index, entry), panelLink(entry)].join("  \n"),
     table(entry),
@@ -75,7 +75,10 @@ function touchingText(index: SiteIndex, { side }: LineEntry, origin: Origin): st
   const cause = origin.cause ? `: ${sentence(origin.cause.text)}` : ".";
   if (side === "reference")
     return `The candidate differs here, the line to fix is ${place}${cause}`;
-  return `Uses ${parameterNames(origin)}, declared at ${place}${cause}`;
+  // A cause names the parameter itself.
+  return origin.cause
+    ? `Declared at ${place}${cause}`
+    : `Uses ${parameterNames(origin)}, declared at ${place}.`;
 }
 
 function parameterNames(origin: Origin): string {

@@ -74,6 +74,16 @@ describe("the hover of a line", () => {
     });
   });
 
+  it("says of a line that uses a faulty parameter where that is declared", () => {
+    const report = makeReport(base);
+    expect(hoverOf(report, "port.py", 7)).toContain("Declared at [port.py\\:3]");
+    const { cause: _cause, ...origin } = report.pairs[0]!.origins[0]!;
+    report.pairs[0]!.origins = [origin];
+    expect(hoverOf(report, "port.py", 7)).toContain(
+      "Uses `layers.0._o_weight`, `layers.1._o_weight` and 1 more, declared at [port.py\\:3]",
+    );
+  });
+
   it("tells the reference's side that it is the reference's", () => {
     const text = hoverOf(makeReport(base), "reference.py", 7);
     expect(text).toContain("reference side");

@@ -9,7 +9,8 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import { runQuietly } from "./commands.mjs";
 
 export const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");
-export const venvPython = path.join(
+/** The Python of the tests, once it is set up. */
+export const python = path.join(
   root,
   process.platform === "win32" ? ".venv/Scripts/python.exe" : ".venv/bin/python",
 );
@@ -27,16 +28,15 @@ const torchPackages = [
 // Without its dependencies: TensorRT and its compiler want a GPU, and stand-ins take their place.
 const tripyPackages = ["nvtripy==0.1.7", "colored==2.3.2"];
 
-/** Everything that `npm run parity` needs. */
-export async function setUp() {
+/**
+ * @param {{ tests: boolean }} wanted without tests what `npm run parity` needs: npm packages and the build; with them
+ * everything that `npm test` needs.
+ */
+export async function setup({ tests }) {
   needNode();
   await installNpmPackages();
   await buildBundles();
-}
-
-/** Everything that `npm test` needs. */
-export async function setUpForTests() {
-  await setUp();
+  if (!tests) return;
   await installSystemPackages();
   await installPython();
   await installCodeWeb();
@@ -116,18 +116,18 @@ async function installSystemPackages() {
 }
 
 async function installPython() {
-  const python = findPython();
-  if (!python) stop("Python 3.10 or newer with venv is needed for the tests.");
+  const found = findPython();
+  if (!found) stop("Python 3.10 or newer with venv is needed for the tests.");
   const stamp = path.join(root, ".venv/installed");
   const hash = createHash("sha256")
-    .update(JSON.stringify([python.version, torchPackages, tripyPackages]))
+    .update(JSON.stringify([found.version, torchPackages, tripyPackages]))
     .digest("hex");
-  if (existsSync(venvPython) && readText(stamp) === hash) return;
+  if (existsSync(python) && readText(stamp) === hash) return;
   const options = { cwd: root };
-  const pip = [venvPython, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+  const pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
   await runQuietly(
     "a Python environment",
-    [python.command, "-m", "venv", "--clear", ".venv"],
+    [found.command, "-m", "venv", "--clear", ".venv"],
     options,
   );
   await runQuietly(
@@ -214,5 +214,5 @@ function stop(message) {
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
-  await (process.argv.includes("--tests") ? setUpForTests() : setUp());
+  await setup({ tests: process.argv.includes("--tests") });
 }

@@ -45,6 +45,7 @@ export async function runCommandLine(args: readonly string[], terminal: Terminal
     .helpOption("-h, --help", "print this help")
     .argument("[file]", "the run file, FILE.parity.json")
     .argument("[rest...]")
+    .configureHelp({ visibleArguments: (command) => command.registeredArguments.slice(0, 1) })
     .option("--reference <id>", "take this implementation as the reference")
     .option("--candidate <id>", "compare only this one (repeatable)", collect)
     .addOption(
@@ -65,8 +66,8 @@ export async function runCommandLine(args: readonly string[], terminal: Terminal
         .default("warn"),
     )
     .addOption(new Option("-m <module>").hideHelp())
-    // Everything after a script or a module is the script's own.
-    .passThroughOptions(args.some((arg) => arg === "-m" || isScript(arg)))
+    // Everything after a script is the script's own.
+    .passThroughOptions(args.some(isScript))
     .addHelpText("after", afterRunHelp)
     .exitOverride()
     .action(async (file: string | undefined, rest: string[], given: GivenOptions) => {
@@ -76,8 +77,11 @@ export async function runCommandLine(args: readonly string[], terminal: Terminal
         exitCode = exitCodes.wrongRequest;
       } else exitCode = await runCommand(options, terminal);
     });
+  // Everything after a module is the module's own.
+  const moduleAt = args.indexOf("-m");
+  const own = moduleAt < 0 ? args : args.slice(0, moduleAt + 2);
   try {
-    await program.parseAsync([...args], { from: "user" });
+    await program.parseAsync([...own], { from: "user" });
     return exitCode;
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
@@ -166,9 +170,9 @@ const afterRunHelp = `
 Examples:
   $ hstu-parity run port.parity.json
       compares all candidates with the reference and prints what differs
-  $ hstu-parity run --candidate tripy --report tripy.parity-report.json port.parity.json
+  $ hstu-parity run --candidate tripy --report out.json port.parity.json
       compares one candidate and keeps the whole report
-  $ hstu-parity run --format json port.parity.json > port.parity-report.json
+  $ hstu-parity run --format json port.parity.json > out.json
       for other programs: stdout has the report and nothing else
 
 Exit codes:

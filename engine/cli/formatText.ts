@@ -22,6 +22,8 @@ export interface FormatOptions {
   readonly colour: boolean;
   /** Files are shown relative to it where they lie inside it. Default: as the report names them. */
   readonly cwd?: string;
+  /** The table by stage at the end of each pair. Default: true. */
+  readonly stages?: boolean;
 }
 
 /** The report for a reader at a terminal: what is wrong and where, how sure that is, then a table by stage. */
@@ -31,6 +33,7 @@ export function formatReport(report: Report, options: FormatOptions): string {
     width: options.width ?? 80,
     colours: pc.createColors(options.colour),
     ...(options.cwd !== undefined && { cwd: options.cwd }),
+    stages: options.stages ?? true,
     lines: linesOf(report),
   };
   const blocks = report.pairs.flatMap((pair) => pairBlocks(pair, view));
@@ -45,6 +48,7 @@ interface View {
   readonly width: number;
   readonly colours: Colours;
   readonly cwd?: string;
+  readonly stages: boolean;
   /** The text of a source line by "file:line". */
   readonly lines: ReadonlyMap<string, string>;
 }
@@ -57,7 +61,7 @@ function pairBlocks(pair: Pair, view: View): Block[] {
     ...pair.origins.map((origin, index) => originLines(origin, index, pair, view)),
     ...parameterBlocks(pair, view),
     findingLines(pair, view),
-    stageTable(pair.rows, view.width, view.colours),
+    view.stages ? stageTable(pair.rows, view.width, view.colours) : [],
   ];
 }
 
@@ -78,9 +82,7 @@ function headline(pair: Pair, { width, colours, report }: View): Block {
 function outcome(pair: Pair, report: Report): string {
   const relL2 = differenceText(pair.output.relL2);
   const covered = `${percent(pair.coverage.covered, pair.coverage.total)} of ${plural(pair.coverage.total, "operation")} covered`;
-  if (pair.verdict === "unknown") {
-    return `cannot be judged, ${covered}, ${Math.round(100 * pair.coverage.threshold)} % needed`;
-  }
+  if (pair.verdict === "unknown") return `cannot be judged, ${whyUnknown(pair, covered)}`;
   if (pair.verdict !== "fail") {
     return `the output matches (relL2 ${relL2}), ${covered}`;
   }
@@ -92,6 +94,16 @@ function outcome(pair: Pair, report: Report): string {
   return `${plural(pair.origins.length, "line")} to fix${
     what ? `, ${plural(never, "parameter")} never came from ${pair.reference}` : ""
   }`;
+}
+
+function whyUnknown({ coverage, output }: Pair, covered: string): string {
+  if (coverage.covered < coverage.threshold * coverage.total || coverage.total === 0) {
+    return `${covered}, ${Math.round(100 * coverage.threshold)} % needed`;
+  }
+  if (output.relL2 === undefined) return "its output could not be compared";
+  return output.count === 0
+    ? "what could be compared is empty"
+    : "a difference is left that no line explains";
 }
 
 function originLines(origin: Origin, index: number, pair: Pair, view: View): Block {
@@ -106,7 +118,7 @@ function originLines(origin: Origin, index: number, pair: Pair, view: View): Blo
   const list: Field[] = [
     ...(origin.usedAt ? [siteField("used at", origin.usedAt, view)] : []),
     ...(origin.referenceSite ? [siteField("should match", origin.referenceSite, view)] : []),
-    ...(origin.referenceUsedAt ? [siteField("used at", origin.referenceUsedAt, view)] : []),
+    ...(origin.referenceUsedAt ? [siteField("used there", origin.referenceUsedAt, view)] : []),
     ...(names.length > 0
       ? [{ label: origin.parameters?.length === 1 ? "parameter" : "parameters", texts: names }]
       : []),
@@ -215,7 +227,7 @@ function findingLines(pair: Pair, view: View): Block {
   const first = pair.origins.findIndex(({ id }) => id === pair.firstDivergence);
   const firstOrigin = pair.origins[first];
   const closeness = [
-    `relL2 ${differenceText(output.relL2)}, its gate is ${differenceText(pair.noiseFloor)}`,
+    `relL2 ${differenceText(output.relL2)}, ${gateText(pair)}`,
     ...(output.maxAbs !== undefined ? [`max |d| ${differenceText(output.maxAbs)}`] : []),
     ...(output.count !== undefined ? [`over ${plural(output.count, "element")}`] : []),
   ].join("; ");
@@ -245,6 +257,12 @@ function findingLines(pair: Pair, view: View): Block {
   return fields(list, view.width, view.colours, 0);
 }
 
+function gateText({ outputGate, noiseFloor }: Pair): string {
+  if (!outputGate) return `honest rounding gives ${differenceText(noiseFloor)}`;
+  const yours = outputGate.from === "user" ? "your" : "its";
+  return `${yours} gate is ${differenceText(outputGate.value)}`;
+}
+
 function ownCheckText(check: NonNullable<Pair["ownCheck"]>, verdict: Verdict): string {
   const bound = `|d| ≤ ${numberText(check.atol)}${check.rtol === 0 ? "" : ` + ${numberText(check.rtol)}·|r|`}`;
   const passes = `the script's own check (${bound}) passes`;
@@ -270,7 +288,12 @@ function problemLines({ severity, message, nextStep, site }: Problem, view: View
   const at = site ? `${place(site, view)}: ` : "";
   const next = nextStep === "" ? "" : ` ${nextStep}`;
   const label = severity === "information" ? "note" : severity;
-  return fields([{ label, texts: [`${at}${message}.${next}`] }], view.width, view.colours, 0);
+  return fields(
+    [{ label, texts: [`${at}${message.replace(/\.$/, "")}.${next}`] }],
+    view.width,
+    view.colours,
+    0,
+  );
 }
 
 /** A tolerance as the user wrote it. */

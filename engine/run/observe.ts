@@ -10,6 +10,7 @@ import type { CandidateGraph } from "../onnx/candidateGraph.js";
 import { serialise, withOutputs } from "../onnx/edit.js";
 import { readCandidateGraph } from "../onnx/graphReader.js";
 import { loadModel } from "../onnx/model.js";
+import { tensorTaps } from "../onnx/shapes.js";
 import type { Problem, Site } from "../protocol/report.js";
 import type { ImplementationSource } from "../protocol/runFile.js";
 import type { DType } from "../protocol/tensor.js";
@@ -159,9 +160,7 @@ async function observeModel(
   const model = await loadModel(absolute);
   const graph = readCandidateGraph(model);
   const { feeds, problems } = feedsFor(graph, inputs ?? new Map(), id);
-  const taps = graph.nodes
-    .filter((node) => node.onnxType !== "Constant")
-    .flatMap((node) => node.outputs.filter((output) => output !== ""));
+  const taps = tensorTaps(model);
   const values = await executor.evaluate(
     serialise(withOutputs(model, taps, { only: true })),
     feeds,

@@ -5,14 +5,21 @@ import type { DType } from "../protocol/tensor.js";
 import { correctAt } from "../onnx/correct.js";
 import type { Replay } from "../core/judge.js";
 import { substitute } from "../core/layouts.js";
-import type { Observation, TensorKey } from "../core/observation.js";
+import type { Observation, ObservedOp, TensorKey } from "../core/observation.js";
 import type { TensorPair } from "../core/pairing.js";
 import { isSquareMatrix, transposeMatrix, type ParameterFinding } from "../core/parameters.js";
 import { isFaulty } from "../core/origins.js";
 import { relL2 } from "../core/difference.js";
-import type { Segment } from "../core/segments.js";
+import { segmentGraph, segmentOf, type Segment } from "../core/segments.js";
 import type { TensorValue } from "../core/tensorValue.js";
-import { cutAt, parametersAsInputs, serialise, toDouble, withOutputs } from "../onnx/edit.js";
+import {
+  cutAt,
+  opsWithoutDouble,
+  parametersAsInputs,
+  serialise,
+  toDouble,
+  withOutputs,
+} from "../onnx/edit.js";
 import { RunnerFailure, type Executor } from "../runner/executor.js";
 
 type Values = ReadonlyMap<TensorKey, TensorValue>;
@@ -46,6 +53,8 @@ export async function replayCandidate(
   signal: AbortSignal,
 ): Promise<Replay & { readonly repairs: ReadonlyMap<TensorKey, TensorValue> }> {
   const outputs = pairs.map((pair) => pair.candidate);
+  const graph = segmentGraph(candidate.observation);
+  const inSingle = tensorsInSingle(candidate.model);
   const substitutions = substitutionsFor(pairs, reference, candidate.observation);
   const evaluate = (repairs: Values) =>
     evaluateCut(candidate, substitutions, repairs, outputs, executor, signal);
@@ -79,13 +88,30 @@ export async function replayCandidate(
     onReference,
     onReferenceParameters,
     repairs,
-    onReferenceDouble: await inDouble(() =>
-      evaluateCut(candidate, substitutions, repairs, outputs, executor, signal, true),
+    onReferenceDouble: measured(
+      await inDouble(() =>
+        evaluateCut(candidate, substitutions, repairs, outputs, executor, signal, true),
+      ),
+      (output) => segments.get(output)?.ops ?? [],
     ),
-    ownDouble: await inDouble(() =>
-      evaluateCut(candidate, [], new Map(), outputs, executor, signal, true),
+    ownDouble: measured(
+      await inDouble(() => evaluateCut(candidate, [], new Map(), outputs, executor, signal, true)),
+      (output) => segmentOf(output, new Set(), graph).ops,
     ),
   };
+
+  /** Ops without a float64 kernel run in float32 even then: what they round stays unmeasured. */
+  function measured(
+    values: Values,
+    opsBehind: (output: TensorKey) => readonly ObservedOp[],
+  ): Values {
+    if (inSingle.size === 0) return values;
+    return new Map(
+      [...values].filter(
+        ([output]) => !opsBehind(output).some((op) => op.outputs.some((key) => inSingle.has(key))),
+      ),
+    );
+  }
 }
 
 /** The candidate's outputs when only the given pairs and parameters are replaced by the reference's values. */
@@ -252,6 +278,12 @@ function differenceAt(pair: TensorPair, reference: Observation, values: Values):
   const r = reference.tensors.get(pair.reference)?.value;
   const c = values.get(pair.candidate);
   return r && c && pair.alignment ? relL2(r, c, pair.alignment) : Infinity;
+}
+
+function tensorsInSingle(model: ModelProto): ReadonlySet<TensorKey> {
+  const types = new Set(opsWithoutDouble(model));
+  const nodes = model.graph?.node.filter((node) => types.has(node.opType)) ?? [];
+  return new Set(nodes.flatMap((node) => node.output));
 }
 
 /** A kernel that does not exist in float64 leaves the noise unmeasured; the gate then falls back to the type's own. */

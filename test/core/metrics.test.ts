@@ -157,10 +157,11 @@ describe("p99Rel", () => {
 describe("p99Rel of known ratios", () => {
   it("is the 99th percentile, whatever the sizes of the elements", () => {
     const r = Array.from({ length: 1000 }, (_, i) => 2 ** (i % 20));
-    const c = r.map((x, i) => x * (1 + (i + 1) / 1000));
+    const ratio = r.map((_, i) => 1.5 ** (i / 20 - 40));
+    const c = r.map((x, i) => x * (1 + (ratio[i] as number)));
     const { metrics } = compareTensors(vector(r, "float64"), vector(c, "float64"));
-    expectQuantile(metrics.p99Rel, [0.99], 1);
-    expectClose(metrics.maxRel, 1);
+    expectQuantile(metrics.p99Rel, ratio, 0.99);
+    expect(fromWire(metrics.maxRel ?? NaN)).toBeCloseTo(ratio.at(-1) as number, 9);
   });
 });
 
@@ -357,6 +358,18 @@ describe("relL2 by axis", () => {
       Math.abs(5 - (f[9] as number)) /
       Math.hypot(...own, ...[20, 21, 22, 23].map((i) => f[i] as number));
     expectClose(byAxis[1]?.relL2[2], expected);
+  });
+
+  it("finds the feature in a row that is longer than a chunk", () => {
+    const r = noise(10_000, 6);
+    const c = [...r];
+    c[9_500] = 4;
+    const { byAxis } = compareTensors(
+      tensor("float32", [2, 5000], r),
+      tensor("float32", [2, 5000], c),
+      { referenceAxes: ["batch", "feature"] },
+    );
+    expect(byAxis[1]?.relL2.findIndex((x) => fromWire(x) > 0)).toBe(4500);
   });
 
   it("tells the samples of a jagged reference apart", () => {

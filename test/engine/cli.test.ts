@@ -7,8 +7,10 @@ import { Ajv } from "ajv";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { Report } from "../../engine/protocol/report.js";
 import reportSchema from "../../engine/protocol/schema/report.schema.json" with { type: "json" };
+import { writeSafetensors } from "../../engine/trace/safetensors.js";
 import { bundleCli } from "../support/bundleCli.js";
 import { root } from "../support/bundleRunner.js";
+import { storyModel, type StoryModel } from "../support/storyModel.js";
 
 const samples = path.join(root, "samples/hstu");
 let home: string;
@@ -108,6 +110,23 @@ async function changed(name: string, change: Record<string, unknown>): Promise<s
 const rightPort = path.join(samples, "right-port.parity.json");
 const silentBug = path.join(samples, "silent-bug.parity.json");
 
+/** More steps between two compared tensors than a comparison says anything about. */
+function longChain(file: string): StoryModel {
+  const names = Array.from({ length: 40 }, (_, i) => (i === 39 ? "forward.out" : `${file}:t${i}`));
+  return {
+    file,
+    inputs: { x: [2, 4] },
+    parameters: {},
+    nodes: names.map((output, i) => ({
+      op: "Neg",
+      inputs: [names[i - 1] ?? "x"],
+      output,
+      line: 10 + i,
+    })),
+    outputs: ["forward.out"],
+  };
+}
+
 function expectRefusal(ended: Ended, message: RegExp): void {
   expect(ended.stderr).toMatch(message);
   expect(ended.stderr).not.toMatch(/^\s+at .+:\d+:\d+\)?$/m);
@@ -132,8 +151,19 @@ describe("exit codes", { timeout: 60_000 }, () => {
   });
 
   it("is 3 where too little could be compared", async () => {
-    const file = await changed("right-port", { pairs: [], coverageThreshold: 1 });
-    const ended = await run([file]);
+    const inputs = {
+      x: { dtype: "float32", shape: [2, 4], bytes: new Uint8Array(32).fill(60) },
+    } as const;
+    await writeSafetensors(path.join(folder, "inputs.safetensors"), inputs);
+    await writeFile(path.join(folder, "a.onnx"), storyModel(longChain("a.py")));
+    await writeFile(path.join(folder, "b.onnx"), storyModel(longChain("b.py")));
+    const runFile = {
+      implementations: { a: { onnx: "a.onnx" }, b: { onnx: "b.onnx" } },
+      reference: "a",
+      inputs: "inputs.safetensors",
+    };
+    await writeFile(path.join(folder, "long.parity.json"), JSON.stringify(runFile));
+    const ended = await run(["long.parity.json"]);
     expect(ended.stdout).toMatch(/^UNKNOWN · /);
     expect(ended.code).toBe(3);
   });
@@ -210,19 +240,23 @@ describe("the report", { timeout: 60_000 }, () => {
     expectRefusal(await run(["--report", report, rightPort], { entry: crashing }), message);
   });
 
-  it("has the implementations that were chosen", async () => {
-    const ended = await run([
-      "--candidate",
-      "torch",
-      "--reference",
-      "tripy",
-      "--format",
-      "json",
-      rightPort,
-    ]);
-    // An ONNX model can be the reference; what is compared then is the recorded trace, which cannot be run again.
-    if (ended.code === 2) expect(ended.stderr).not.toMatch(/is not one of|no implementation/);
-    else expect((JSON.parse(ended.stdout) as Report).reference).toBe("tripy");
+  it("has only the candidates that were chosen, against the reference that was chosen", async () => {
+    const given = await story("right-port");
+    const sources = given["implementations"] as Record<string, Record<string, string>>;
+    const torch = { trace: path.join(samples, "artefacts/tiny/torch.trace.json") };
+    const onnx = path.join(samples, sources["tripy"]?.["onnx"] ?? "");
+    const implementations = { torch, again: torch, port: { onnx }, other: { onnx } };
+    const file = await changed("right-port", { implementations });
+    const ended = await run(
+      ["--reference", "again", "--candidate", "port", "--candidate", "other"].concat([
+        "--format",
+        "json",
+        file,
+      ]),
+    );
+    const { reference, pairs } = JSON.parse(ended.stdout) as Report;
+    expect(reference).toBe("again");
+    expect(pairs.map(({ candidate }) => candidate)).toEqual(["port", "other"]);
   });
 });
 

@@ -260,6 +260,26 @@ describe("gates", () => {
     expect(rowOf(report, "forward.h").gate?.noise).toBeDefined();
   });
 
+  it("fall back to the type's own where an op has no float64 kernel to measure with", async () => {
+    await compare({});
+    const withErf = (file: string): StoryModel => model({ file, activation: "Erf" });
+    await writeFile(path.join(folder, "reference.onnx"), storyModel(withErf("reference.py")));
+    await writeFile(path.join(folder, "candidate.onnx"), storyModel(withErf("port.py")));
+    const report = await runParity({
+      runFile: path.join(folder, "story.parity.json"),
+      runnerEntry,
+      signal: new AbortController().signal,
+      onProgress: () => undefined,
+      command: [],
+    });
+    expect(report.verdict).toBe("pass");
+    expect(rowOf(report, "forward.h").gate).toHaveProperty("noise");
+    expect(rowOf(report, "forward.a").gate).toEqual({ value: 1.3e-6, from: "floor" });
+    // What comes later inherits rounding that nobody measured.
+    expect(rowOf(report, "forward.s").gate).toHaveProperty("noise");
+    expect(rowOf(report, "forward.s").accumulatedGate).toEqual({ value: 1.3e-6, from: "floor" });
+  });
+
   it("do not take a stray cast to float16 for noise", async () => {
     const base = model();
     await compare({});

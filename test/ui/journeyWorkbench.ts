@@ -71,10 +71,22 @@ export async function openWorkbench(
 
 function driver(page: Page): Omit<Workbench, "page" | "profile" | "close"> {
   const input = page.locator(".quick-input-widget input.input").first();
+  /** Anything that takes the focus meanwhile closes the input: then it is opened again. */
+  const openInput = async (key: string, text: string): Promise<void> => {
+    for (let attempt = 0; ; attempt++) {
+      await page.keyboard.press(key);
+      try {
+        await input.fill(text, { timeout: 3000 });
+        return;
+      } catch (error) {
+        if (attempt === 4) throw error;
+        await page.keyboard.press("Escape");
+      }
+    }
+  };
   return {
     command: async (title) => {
-      await page.keyboard.press("F1");
-      await input.waitFor();
+      await openInput("F1", `>${title}`);
       const row = page.locator(".quick-input-list .monaco-list-row", { hasText: title }).first();
       // The palette lists what was contributed when it opened: type again until the command is in.
       for (let attempt = 0; ; attempt++) {
@@ -90,17 +102,13 @@ function driver(page: Page): Omit<Workbench, "page" | "profile" | "close"> {
       await row.click();
     },
     openFile: async (name) => {
-      await page.keyboard.press("Control+P");
-      await input.waitFor();
-      await input.fill(name);
+      await openInput("Control+P", name);
       await page.locator(".quick-input-list .monaco-list-row", { hasText: name }).first().waitFor();
       await page.keyboard.press("Enter");
       await page.locator(`.monaco-editor[data-uri$="/${name}"] .view-line`).first().waitFor();
     },
     goToLine: async (line) => {
-      await page.keyboard.press("Control+G");
-      await input.waitFor();
-      await input.fill(`:${line}`);
+      await openInput("Control+G", `:${line}`);
       await page.keyboard.press("Enter");
       await input.waitFor({ state: "hidden" });
       const number = page.locator(".monaco-editor.focused .line-numbers.active-line-number");
@@ -118,9 +126,7 @@ function driver(page: Page): Omit<Workbench, "page" | "profile" | "close"> {
     webview: () => page.frameLocator("iframe.webview.ready").frameLocator("#active-frame"),
     setTheme: async (name) => {
       const rows = page.locator(".quick-input-list .monaco-list-row");
-      await page.keyboard.press("F1");
-      await input.waitFor();
-      await input.fill(">Preferences: Color Theme");
+      await openInput("F1", ">Preferences: Color Theme");
       await rows.filter({ hasText: "Preferences: Color Theme" }).first().click();
       // The list of themes has taken the palette's place once it shows themes.
       await rows.filter({ hasText: "Modern" }).first().waitFor();

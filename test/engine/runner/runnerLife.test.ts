@@ -160,6 +160,25 @@ describe("a cancel", () => {
   });
 });
 
+describe("the line", () => {
+  /** Says how many evaluations the child has at once, after a while. */
+  const counting = `let active = 0; process.on("message", ({ job }) => { const message = String(++active); setTimeout(() => { active--; process.send({ type: "failed", job, held: [], code: "model-refused", nextStep: "-", message }); }, 150); });`;
+
+  it("lets one evaluation in at a time, also when one in between gives up", async () => {
+    const runner = harness.start({ entry: await harness.childThat(counting) });
+    const controller = new AbortController();
+    const evaluate = (signal = never) => runner.evaluate(neg, { x }, ["y"], signal);
+    const first = failure(evaluate());
+    const second = expect(evaluate(controller.signal)).rejects.toThrow("enough");
+    const third = failure(evaluate());
+    const fourth = failure(evaluate());
+    controller.abort(new Error("enough"));
+    await second;
+    const errors = await Promise.all([first, third, fourth]);
+    expect(errors.map(({ message }) => message)).toEqual(["1", "1", "1"]);
+  });
+});
+
 describe("the end", () => {
   it("of the runner ends what runs", async () => {
     const runner = harness.start();

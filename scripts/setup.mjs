@@ -88,7 +88,7 @@ export async function bundleScript(entry, outfile) {
     target: "node20",
     format: "esm",
     mainFields: ["module", "main"],
-    external: ["onnxruntime-node"],
+    external: ["onnxruntime-node", "playwright-core"],
     banner: {
       js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);',
     },

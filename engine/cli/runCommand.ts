@@ -126,7 +126,7 @@ function cancelOnSignals(): { signal: AbortSignal; release(): void } {
   const onSignal = (): void => {
     // Leaving by `exit` still ends the runner and removes its folder.
     if (controller.signal.aborted) process.exit(exitCodes.cancelled);
-    return;
+    controller.abort(new Error("cancelled"));
   };
   process.on("SIGINT", onSignal);
   process.on("SIGTERM", onSignal);

@@ -24,8 +24,8 @@ export function fields(
     const room = width - column;
     const body = texts.flatMap((text) => wrapped(text, room, ""));
     const last = body.at(-1) ?? "";
-    // Code goes beside its place where there is room for most of it, else below.
-    const beside = code !== undefined && last.length + 2 + Math.min(code.length, 24) <= room;
+    // Code goes beside its place where all of it fits, else below.
+    const beside = code !== undefined && last.length + 2 + code.length <= room;
     const lines = beside
       ? [...body.slice(0, -1), `${last}  ${shortened(code, room - last.length - 2)}`]
       : code === undefined

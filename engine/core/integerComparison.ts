@@ -45,8 +45,7 @@ export function compareIntegers(
         const a = r[piece.reference + i] as number | bigint;
         const b = c[piece.candidate + i] as number | bigint;
         totals.referenceSquared += Number(a) * Number(a);
-        // Loose on purpose: a number and a bigint of equal value are equal.
-        if (a == b) continue;
+        if (typeof a === typeof b ? a === b : BigInt(a) === BigInt(b)) continue;
         const d =
           typeof a === "number" && typeof b === "number" ? b - a : Number(BigInt(b) - BigInt(a));
         const absolute = Math.abs(d);

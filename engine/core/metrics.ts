@@ -114,12 +114,12 @@ export function integerMetrics(
 }
 
 interface Builder {
-  number(name: NumberMetric, value: number): void;
-  count(name: CountMetric, value: number): void;
-  index(value: number[]): void;
-  undefined(name: MetricName, reason: string): void;
+  readonly number: (name: NumberMetric, value: number) => void;
+  readonly count: (name: CountMetric, value: number) => void;
+  readonly index: (value: number[]) => void;
+  readonly undefined: (name: MetricName, reason: string) => void;
   /** Gives every metric that was not mentioned this reason. */
-  finish(reason: string): MetricsWithReasons;
+  readonly finish: (reason: string) => MetricsWithReasons;
 }
 
 type CountMetric =

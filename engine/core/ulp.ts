@@ -24,15 +24,13 @@ export function ulp32(
   for (let i = 0; i < length; i++) {
     const r = reference[i] as number;
     const c = candidate[i] as number;
-    const signR = r >> 31;
-    const signC = c >> 31;
-    const ordinalR = ((r & 0x7fffffff) ^ signR) - signR;
-    const ordinalC = ((c & 0x7fffffff) ^ signC) - signC;
-    // As float64, because 32 bits do not hold the difference; and without a branch on signs, which cannot be predicted.
-    const ulp = Math.abs(ordinalC * 1.0 - ordinalR * 1.0);
+    const mr = r & 0x7fffffff;
+    const mc = c & 0x7fffffff;
+    // Which of two near numbers is larger cannot be predicted, so that must not be a branch.
+    const ulp = (r ^ c) >= 0 ? Math.abs(mr - mc) : mr + mc;
     if (ulp > max) max = ulp;
     sum += ulp;
-    if ((ordinalR === 0 || ordinalC === 0) && ulp > 0 && ulp < 0x00800000) flushed++;
+    if ((mr === 0 || mc === 0) && ulp > 0 && ulp < 0x00800000) flushed++;
   }
   into.max = max;
   into.sum = sum;

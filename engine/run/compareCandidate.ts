@@ -1,10 +1,9 @@
 import { compareTensors } from "../core/compare.js";
 import { relL2 } from "../core/difference.js";
 import { isFloat } from "../core/dtypes.js";
-import { judgePairs, type Judgement, type Replay } from "../core/judge.js";
-import type { TensorKey } from "../core/observation.js";
-import { findOrigins, isFaulty, reportParameter, type FoundOrigin } from "../core/origins.js";
-import { producers } from "../core/observation.js";
+import { judgePairs, type Judgement } from "../core/judge.js";
+import { producers, type TensorKey } from "../core/observation.js";
+import { findOrigins, type FoundOrigin } from "../core/origins.js";
 import { pairTensors, type Pairing, type TensorPair } from "../core/pairing.js";
 import { compareParameters, type ParameterComparison } from "../core/parameters.js";
 import { makeRows, rowId, stageOfTensor } from "../core/rows.js";
@@ -17,12 +16,14 @@ import {
 } from "../core/segments.js";
 import type { TensorValue } from "../core/tensorValue.js";
 import { pairVerdict } from "../core/verdicts.js";
-import type { Implementation, Pair, Problem, Repair, Site } from "../protocol/report.js";
+import type { Implementation, Pair, Problem, Repair } from "../protocol/report.js";
 import type { RunFile } from "../protocol/runFile.js";
-import { fromWire, toWire } from "../protocol/wire.js";
+import { fromWire } from "../protocol/wire.js";
 import type { Executor } from "../runner/executor.js";
 import type { ObservedImplementation } from "./observe.js";
-import { replayCandidate, replayWithout, runCorrected, runReplaced } from "./replay.js";
+import { prove } from "./prove.js";
+import { replayCandidate, replayWithout, type ReplayWithRepairs } from "./replay.js";
+import { parameterProblems, reportParameters } from "./reportParameters.js";
 
 export interface CompareOptions {
   readonly runFile: RunFile;
@@ -99,7 +100,7 @@ interface Judged {
   readonly judgements: readonly Judgement[];
   readonly pairing: Pairing;
   readonly segments: ReadonlyMap<TensorKey, Segment>;
-  readonly replay?: Replay & { readonly repairs: ReadonlyMap<TensorKey, TensorValue> };
+  readonly replay?: ReplayWithRepairs;
 }
 
 async function judge(
@@ -218,90 +219,6 @@ function segmentsOf(
   );
 }
 
-/** Re-runs the candidate with all origins repaired: the output must match then, and with any origin left out it must not. */
-async function prove(
-  reference: ObservedImplementation,
-  candidate: ObservedImplementation,
-  judgements: readonly Judgement[],
-  found: readonly FoundOrigin[],
-  replay: Judged["replay"],
-  executor: Executor,
-  signal: AbortSignal,
-): Promise<Repair | undefined> {
-  const { replayable } = candidate;
-  const outputs = judgements.filter(({ pair }) => pair.isOutput && pair.alignment);
-  const expected = judgements.filter((judgement) => judgement.verdict === "expected");
-  if (!replayable || !replay || outputs.length === 0) return undefined;
-  if (found.length === 0 && expected.length === 0) return undefined;
-  const run = { ...replayable, observation: candidate.observation };
-  const outputKeys = outputs.map(({ pair }) => pair.candidate);
-  const errorWith = async (
-    origins: readonly FoundOrigin[],
-    method: "replaced" | "corrected",
-  ): Promise<number> => {
-    const ops = origins.filter(({ origin }) => origin.kind !== "parameter");
-    const pairs = [
-      ...new Set([...ops.flatMap((o) => o.judgements), ...expected].map((j) => j.pair)),
-    ];
-    const repairs = new Map(
-      origins
-        .flatMap((o) => o.parameters)
-        .flatMap((p) => {
-          const value = replay.repairs.get(p.candidate.tensor);
-          return value ? [[p.candidate.tensor, value] as const] : [];
-        }),
-    );
-    const r = reference.observation;
-    const values =
-      method === "replaced"
-        ? await runReplaced(run, r, pairs, repairs, outputKeys, executor, signal)
-        : await runCorrected(run, r, pairs, replay, repairs, outputKeys, executor, signal);
-    return Math.max(
-      ...outputs.map(({ pair }) => {
-        const expectedValue = r.tensors.get(pair.reference)?.value;
-        const value = values.get(pair.candidate);
-        return expectedValue && value && pair.alignment
-          ? relL2(expectedValue, value, pair.alignment)
-          : Infinity;
-      }),
-    );
-  };
-  const gate = Math.max(...outputs.map((o) => fromWire(o.accumulatedGate.value)));
-  const after = await errorWith(found, "replaced");
-  const repairsOutput = found.some(
-    ({ origin, judgements: own }) =>
-      origin.kind !== "parameter" && own.some(({ pair }) => pair.isOutput),
-  );
-  const isNeeded = async (left: FoundOrigin): Promise<boolean> => {
-    const others = found.filter((other) => other !== left);
-    if (!((await errorWith(others, "replaced")) <= gate)) return true;
-    // A repair further down may hide that this one is missing; a correction lets its error through.
-    return (
-      (await errorWith(found, "corrected")) <= gate &&
-      !((await errorWith(others, "corrected")) <= gate)
-    );
-  };
-  let minimal = after <= gate;
-  for (const origin of found.length > 1 ? found : []) {
-    minimal &&= await isNeeded(origin);
-  }
-  const repaired = new Set(
-    found.flatMap(({ origin, judgements: own, parameters }) =>
-      origin.kind === "parameter"
-        ? parameters.map((p) => `parameter ${p.candidate.name}`)
-        : own.map((j) => j.pair.candidate),
-    ),
-  );
-  return {
-    tensors: repaired.size,
-    sites: found.length,
-    outputRelL2After: toWire(after),
-    proves: after <= gate && !repairsOutput,
-    minimal,
-    unexplained: after <= gate ? [] : outputs.map(({ pair }) => rowId(pair.candidate)),
-  };
-}
-
 interface PairParts {
   readonly runFile: RunFile;
   readonly judgements: readonly Judgement[];
@@ -397,75 +314,6 @@ function checkOwn(
   const { metrics } = compareTensors(r, c, { alignment: pair.alignment, atol, rtol });
   const violations = metrics.violations ?? 0;
   return { atol, rtol, violations, passes: fromWire(violations) === 0 };
-}
-
-function reportParameters(
-  reference: ObservedImplementation,
-  candidate: ObservedImplementation,
-  comparison: ParameterComparison,
-): Implementation["parameters"] {
-  const of = (status: string) =>
-    comparison.findings
-      .filter((finding) => finding.status === status)
-      .map((finding) =>
-        reportParameter(finding, reference.id, usesOf(candidate, finding.candidate.tensor)),
-      );
-  return {
-    total: comparison.findings.length,
-    same: of("same"),
-    transposed: of("transposed"),
-    different: of("different"),
-    notFromReference: of("notFromReference"),
-    missing: comparison.missing.map((parameter) => ({
-      name: parameter.name,
-      shape: [...parameter.value.shape],
-      dtype: parameter.value.dtype,
-      ...(parameter.declaredAt && { site: parameter.declaredAt }),
-      usedAt: usesOf(reference, parameter.tensor),
-    })),
-  };
-}
-
-function usesOf({ observation }: ObservedImplementation, tensor: TensorKey): Site[] {
-  const sites = new Map<string, Site>();
-  for (const op of observation.ops) {
-    const site = op.frames[0];
-    if (site && op.inputs.includes(tensor)) sites.set(`${site.file}:${site.line}`, site);
-  }
-  return [...sites.values()];
-}
-
-function parameterProblems(
-  reference: ObservedImplementation,
-  candidate: ObservedImplementation,
-  comparison: ParameterComparison,
-  found: readonly FoundOrigin[],
-): Problem[] {
-  const { findings } = comparison;
-  if (
-    findings.length > 0 &&
-    reference.observation.parameters.length > 0 &&
-    findings.every((finding) => !finding.reference)
-  ) {
-    return [
-      {
-        severity: "error",
-        code: "parameters-do-not-pair",
-        message: `none of the ${findings.length} parameters of ${candidate.id} pairs with one of ${reference.id}, neither by name nor by content`,
-        nextStep: 'Declare which belong together in "parameterPairs", or compare another model.',
-      },
-    ];
-  }
-  const blamed = new Set(found.flatMap((o) => o.parameters.map((p) => p.candidate.name)));
-  return findings
-    .filter((finding) => isFaulty(finding) && !blamed.has(finding.candidate.name))
-    .map((finding): Problem => ({
-      severity: "warning",
-      code: "parameter-without-effect",
-      message: `${finding.candidate.name} differs from the reference's ${finding.reference?.name ?? ""}, without effect on anything compared`,
-      nextStep: "Copy it from the reference, or declare the difference as expected.",
-      ...(finding.candidate.declaredAt && { site: finding.candidate.declaredAt }),
-    }));
 }
 
 function declarationProblems(

@@ -32,6 +32,11 @@ export interface ReplayableCandidate {
   readonly observation: Observation;
 }
 
+/** A replay, and the values of the reference that repair the parameters which differ. */
+export interface ReplayWithRepairs extends Replay {
+  readonly repairs: ReadonlyMap<TensorKey, TensorValue>;
+}
+
 /** Which tensor of the candidate the reference's value replaces, and with what. */
 interface Substitution {
   readonly tensor: TensorKey;
@@ -51,7 +56,7 @@ export async function replayCandidate(
   segments: ReadonlyMap<TensorKey, Segment>,
   executor: Executor,
   signal: AbortSignal,
-): Promise<Replay & { readonly repairs: ReadonlyMap<TensorKey, TensorValue> }> {
+): Promise<ReplayWithRepairs> {
   const outputs = pairs.map((pair) => pair.candidate);
   const graph = segmentGraph(candidate.observation);
   const inSingle = tensorsInSingle(candidate.model);

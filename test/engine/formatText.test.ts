@@ -33,124 +33,16 @@ describe("a report on a port that differs", () => {
     expect(text).toContain(
       `1. ${site?.file}:${site?.line}  declares a parameter\n     self._output_weight =`,
     );
-    expect(text).toMatch(new RegExp(`used at +${usedAt?.file}:${usedAt?.line}  return o_input`));
+    expect(text).toMatch(new RegExp(`used at +${usedAt?.file}:${usedAt?.line}\\s+return o_input`));
     expect(text).toMatch(
-      new RegExp(`should match +${referenceSite?.file}:${referenceSite?.line}import { describe, expect, it } from "vitest";
-import { formatReport } from "../../engine/cli/formatText.js";
-import { groupNames } from "../../engine/cli/groupNames.js";
-import { shortened } from "../../engine/cli/textLayout.js";
-import type { Pair, Report } from "../../engine/protocol/report.js";
-import { exampleReport } from "../support/exampleReport.js";
-
-const plain = { colour: false };
-
-/** The report with its only pair changed. */
-function withPair(report: Report, change: Partial<Pair>): Report {
-  const [pair] = report.pairs;
-  if (!pair) throw new Error("the example has a pair");
-  return { ...report, pairs: [{ ...pair, ...change }] };
-}
-
-/** Line breaks are the layout's business. */
-function flat(text: string): string {
-  return text.replace(/\s+/g, " ");
-}
-
-describe("a report on a port that differs", () => {
-  const report = exampleReport({ blocks: 8 });
-  const text = formatReport(report, plain);
-  const [origin] = report.pairs[0]?.origins ?? [];
-
-  it("says so first, by lines and parameters", () => {
-    expect(text.split("\n")[0]).toMatch(/^FAIL · tripy against torch: 2 lines to fix/);
-  });
-
-  it("has each line to fix, where it is used and what it should match, with their texts", () => {
-    const { site, usedAt, referenceSite } = origin ?? {};
-    expect(text).toContain(
-      `1. ${site?.file}:${site?.line}  declares a parameter\n     self._output_weight =`,
+      new RegExp(`should match +${referenceSite?.file}:${referenceSite?.line}$`, "m"),
     );
-    expect(text).toMatch(new RegExp(`used at +${usedAt?.file}:${usedAt?.line}  return o_input`));
-    expect(text).toMatch(
-      new RegExp(`should match +${referenceSite?.file}:${referenceSite?.line}import { describe, expect, it } from "vitest";
-import { formatReport } from "../../engine/cli/formatText.js";
-import { groupNames } from "../../engine/cli/groupNames.js";
-import { shortened } from "../../engine/cli/textLayout.js";
-import type { Pair, Report } from "../../engine/protocol/report.js";
-import { exampleReport } from "../support/exampleReport.js";
-
-const plain = { colour: false };
-
-/** The report with its only pair changed. */
-function withPair(report: Report, change: Partial<Pair>): Report {
-  const [pair] = report.pairs;
-  if (!pair) throw new Error("the example has a pair");
-  return { ...report, pairs: [{ ...pair, ...change }] };
-}
-
-/** Line breaks are the layout's business. */
-function flat(text: string): string {
-  return text.replace(/\s+/g, " ");
-}
-
-describe("a report on a port that differs", () => {
-  const report = exampleReport({ blocks: 8 });
-  const text = formatReport(report, plain);
-  const [origin] = report.pairs[0]?.origins ?? [];
-
-  it("says so first, by lines and parameters", () => {
-    expect(text.split("\n")[0]).toMatch(/^FAIL · tripy against torch: 2 lines to fix/);
-  });
-
-  it("has each line to fix, where it is used and what it should match, with their texts", () => {
-    const { site, usedAt, referenceSite } = origin ?? {};
-    expect(text).toContain(
-      `1. ${site?.file}:${site?.line}  declares a parameter\n     self._output_weight =`,
-    );
-    expect(text).toMatch(new RegExp(`used at +${usedAt?.file}:${usedAt?.line}  return o_input`));
-    expect(text).toMatch(
-      new RegExp(`should match +${referenceSite?.file}:${referenceSite?.line}import { describe, expect, it } from "vitest";
-import { formatReport } from "../../engine/cli/formatText.js";
-import { groupNames } from "../../engine/cli/groupNames.js";
-import { shortened } from "../../engine/cli/textLayout.js";
-import type { Pair, Report } from "../../engine/protocol/report.js";
-import { exampleReport } from "../support/exampleReport.js";
-
-const plain = { colour: false };
-
-/** The report with its only pair changed. */
-function withPair(report: Report, change: Partial<Pair>): Report {
-  const [pair] = report.pairs;
-  if (!pair) throw new Error("the example has a pair");
-  return { ...report, pairs: [{ ...pair, ...change }] };
-}
-
-/** Line breaks are the layout's business. */
-function flat(text: string): string {
-  return text.replace(/\s+/g, " ");
-}
-
-describe("a report on a port that differs", () => {
-  const report = exampleReport({ blocks: 8 });
-  const text = formatReport(report, plain);
-  const [origin] = report.pairs[0]?.origins ?? [];
-
-  it("says so first, by lines and parameters", () => {
-    expect(text.split("\n")[0]).toMatch(/^FAIL · tripy against torch: 2 lines to fix/);
-  });
-
-  it("has each line to fix, where it is used and what it should match, with their texts", () => {
-    const { site, usedAt, referenceSite } = origin ?? {};
-    expect(text).toContain(
-      `1. ${site?.file}:${site?.line}  declares a parameter\n     self._output_weight =`,
-    );
-    expect(text).toMatch(new RegExp(`used at +${usedAt?.file}:${usedAt?.line}  return o_input`));
-    expect(text).toMatch(
-      , "m");
   });
 
   it("groups names over the layers", () => {
-    expect(text).toContain("  _hstu._attention_layers.{0–7}._output_weight  tripy_hstu_dense.py:97");
+    expect(text).toContain(
+      "  _hstu._attention_layers.{0–7}._output_weight  tripy_hstu_dense.py:97",
+    );
     expect(text).toMatch(/8 instances/);
   });
 
@@ -207,7 +99,6 @@ describe("a report on a port that differs", () => {
   });
 
   it("has colours only when they are wanted", () => {
-    // eslint-disable-next-line no-control-regex -- the escape is what a colour begins with
     const escape = /\u001b\[\d+m/;
     expect(text).not.toMatch(escape);
     const coloured = formatReport(report, { colour: true });

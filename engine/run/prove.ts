@@ -1,0 +1,93 @@
+import { relL2 } from "../core/difference.js";
+import type { Judgement } from "../core/judge.js";
+import type { FoundOrigin } from "../core/origins.js";
+import { rowId } from "../core/rows.js";
+import type { Repair } from "../protocol/report.js";
+import { fromWire, toWire } from "../protocol/wire.js";
+import type { Executor } from "../runner/executor.js";
+import type { ObservedImplementation } from "./observe.js";
+import { runCorrected, runReplaced, type ReplayWithRepairs } from "./replay.js";
+
+/** Re-runs the candidate with all origins repaired: the output must match then, and with any origin left out it must not. */
+export async function prove(
+  reference: ObservedImplementation,
+  candidate: ObservedImplementation,
+  judgements: readonly Judgement[],
+  found: readonly FoundOrigin[],
+  replay: ReplayWithRepairs | undefined,
+  executor: Executor,
+  signal: AbortSignal,
+): Promise<Repair | undefined> {
+  const { replayable } = candidate;
+  const outputs = judgements.filter(({ pair }) => pair.isOutput && pair.alignment);
+  const expected = judgements.filter((judgement) => judgement.verdict === "expected");
+  if (!replayable || !replay || outputs.length === 0) return undefined;
+  if (found.length === 0 && expected.length === 0) return undefined;
+  const run = { ...replayable, observation: candidate.observation };
+  const outputKeys = outputs.map(({ pair }) => pair.candidate);
+  const errorWith = async (
+    origins: readonly FoundOrigin[],
+    method: "replaced" | "corrected",
+  ): Promise<number> => {
+    const ops = origins.filter(({ origin }) => origin.kind !== "parameter");
+    const pairs = [
+      ...new Set([...ops.flatMap((o) => o.judgements), ...expected].map((j) => j.pair)),
+    ];
+    const repairs = new Map(
+      origins
+        .flatMap((o) => o.parameters)
+        .flatMap((p) => {
+          const value = replay.repairs.get(p.candidate.tensor);
+          return value ? [[p.candidate.tensor, value] as const] : [];
+        }),
+    );
+    const r = reference.observation;
+    const values =
+      method === "replaced"
+        ? await runReplaced(run, r, pairs, repairs, outputKeys, executor, signal)
+        : await runCorrected(run, r, pairs, replay, repairs, outputKeys, executor, signal);
+    return Math.max(
+      ...outputs.map(({ pair }) => {
+        const expectedValue = r.tensors.get(pair.reference)?.value;
+        const value = values.get(pair.candidate);
+        return expectedValue && value && pair.alignment
+          ? relL2(expectedValue, value, pair.alignment)
+          : Infinity;
+      }),
+    );
+  };
+  const gate = Math.max(...outputs.map((o) => fromWire(o.accumulatedGate.value)));
+  const after = await errorWith(found, "replaced");
+  const repairsOutput = found.some(
+    ({ origin, judgements: own }) =>
+      origin.kind !== "parameter" && own.some(({ pair }) => pair.isOutput),
+  );
+  const isNeeded = async (left: FoundOrigin): Promise<boolean> => {
+    const others = found.filter((other) => other !== left);
+    if (!((await errorWith(others, "replaced")) <= gate)) return true;
+    // A repair further down may hide that this one is missing; a correction lets its error through.
+    return (
+      (await errorWith(found, "corrected")) <= gate &&
+      !((await errorWith(others, "corrected")) <= gate)
+    );
+  };
+  let minimal = after <= gate;
+  for (const origin of found.length > 1 ? found : []) {
+    minimal &&= await isNeeded(origin);
+  }
+  const repaired = new Set(
+    found.flatMap(({ origin, judgements: own, parameters }) =>
+      origin.kind === "parameter"
+        ? parameters.map((p) => `parameter ${p.candidate.name}`)
+        : own.map((j) => j.pair.candidate),
+    ),
+  );
+  return {
+    tensors: repaired.size,
+    sites: found.length,
+    outputRelL2After: toWire(after),
+    proves: after <= gate && !repairsOutput,
+    minimal,
+    unexplained: after <= gate ? [] : outputs.map(({ pair }) => rowId(pair.candidate)),
+  };
+}

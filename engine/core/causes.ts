@@ -47,7 +47,7 @@ export function causeOfOp(
   if (newNotFinite > 0) {
     return {
       kind: "overflow",
-      text: `${newNotFinite} elements are NaN or infinite although every input is finite`,
+      text: `${newNotFinite} elements are NaN or infinite where the reference is finite`,
       confidence: "certain",
       evidence: { elements: newNotFinite },
     };
@@ -96,7 +96,7 @@ function causeOfIntegers(
   if (mismatches === 0) return undefined;
   return {
     kind: "integers",
-    text: `has ${mismatches} of ${count} integers that differ`,
+    text: `has ${mismatches} of ${count} elements that differ`,
     confidence: "certain",
     evidence: { mismatches, count },
   };

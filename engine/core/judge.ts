@@ -2,6 +2,7 @@ import type { Gate, RowVerdict } from "../protocol/report.js";
 import type { ExpectedDifference, Tolerance } from "../protocol/runFile.js";
 import type { Alignment } from "./alignment.js";
 import { compareTensors, type Comparison } from "./compare.js";
+import { convertFloats } from "./conversions.js";
 import { relL2, splitDifference } from "./difference.js";
 import { axisRoles } from "./axisRoles.js";
 import { floatFormats, isFloat } from "./dtypes.js";
@@ -10,7 +11,7 @@ import { dtypeTolerance, exactGate, noiseGate, userGate } from "./gates.js";
 import { matchGlob } from "./names.js";
 import type { Observation, TensorKey } from "./observation.js";
 import type { TensorPair } from "./pairing.js";
-import type { Segment } from "./segments.js";
+import { implementationPrecision, type Segment } from "./segments.js";
 import type { TensorValue } from "./tensorValue.js";
 import { paddingRegion } from "./padding.js";
 import { rowVerdict } from "./verdicts.js";
@@ -26,7 +27,12 @@ export interface Replay {
   readonly onReferenceDouble: ReadonlyMap<TensorKey, TensorValue>;
   /** The candidate's own run in float64. */
   readonly ownDouble: ReadonlyMap<TensorKey, TensorValue>;
+  /** By output, then by parameter: relL2 of leaving this one differing parameter of the segment unrepaired. */
+  readonly parameterEffects: ReadonlyMap<TensorKey, ReadonlyMap<TensorKey, number>>;
 }
+
+/** Noise of the candidate over this many times the reference's own error is the candidate's, not the operation's. */
+const honestNoiseRatio = 10;
 
 /** One pair, judged by the introduced/inherited split. */
 export interface Judgement {
@@ -44,6 +50,10 @@ export interface Judgement {
   readonly amplification?: number;
   /** Introduced after the segment's differing parameters were replaced by the reference's. */
   readonly introducedByOps?: number;
+  /** `total` is over what is allowed here: the user's tolerance, or else the accumulated gate. */
+  readonly isOver: boolean;
+  readonly parameterEffects?: ReadonlyMap<TensorKey, number>;
+  readonly tolerance?: Tolerance;
   readonly expected?: ExpectedDifference;
 }
 
@@ -78,9 +88,11 @@ function judgePair(
   const names = [stage, ...(r?.names ?? []), ...(c?.names ?? [])];
   const expected = options.expected.find((e) => names.some((name) => matchGlob(e.rows, name)));
   const tolerance = lastMatch(options.tolerances, names);
+  const nonDeterminism = r?.nonDeterminism ?? 0;
+  const dtypeRtol = dtypeTolerance(r?.dtype ?? "float32", c?.dtype ?? "float32").rtol;
   const dtypeDefault: Gate = {
-    value: dtypeTolerance(r?.dtype ?? "float32", c?.dtype ?? "float32").rtol,
-    from: "floor",
+    value: Math.max(dtypeRtol, nonDeterminism),
+    from: nonDeterminism > dtypeRtol ? "noise" : "floor",
   };
   if (!r?.value || !c?.value || !pair.alignment) {
     const gate = dtypeDefault;
@@ -93,6 +105,7 @@ function judgePair(
       gate,
       accumulatedGate: gate,
       total: Infinity,
+      isOver: verdict !== "unknown",
       ...(expected && { expected }),
     };
   }
@@ -100,8 +113,20 @@ function judgePair(
   const onReference = replay?.onReference.get(pair.candidate);
   const repaired = replay?.onReferenceParameters.get(pair.candidate);
   const exact = !isFloat(r.dtype) || !isFloat(c.dtype);
-  const noiseOf = (value: TensorValue | undefined, double: TensorValue | undefined) =>
-    value && double ? relL2(double, value, onCandidate(alignment), { equalNan: true }) : undefined;
+  const narrow = narrowestAround(segment, candidate, r.dtype);
+  const rounded = narrow && convertFloats(r.value, narrow);
+  const rounding = rounded ? relL2(r.value, rounded, onReferenceSide(alignment), anyNan) : 0;
+  const admitted = dtypeTolerance(r.dtype, narrow ?? implementationPrecision(candidate)).rtol;
+  // Noise of the candidate that the reference does not have is a loss of precision, and a gate must not admit it.
+  const noiseOf = (value: TensorValue | undefined, double: TensorValue | undefined) => {
+    if (!value || !double || !r.value) return undefined;
+    const own = relL2(double, value, onCandidate(alignment), anyNan);
+    const referenceError = relL2(r.value, double, alignment, anyNan);
+    const honest = Number.isFinite(referenceError)
+      ? Math.min(own, Math.max(honestNoiseRatio * referenceError, admitted))
+      : own;
+    return honest + (Number.isFinite(rounding) ? rounding : 0);
+  };
   // A pad value that is not a number says that anything may stand in the padding.
   const padValue = r.layout.kind === "padded" ? fromWire(r.layout.pad) : NaN;
   const pad = Number.isNaN(padValue) ? undefined : padValue;
@@ -114,7 +139,6 @@ function judgePair(
     referenceAxes: axisRoles(r.layout, r.shape.length),
     ...(pad !== undefined && { padding: paddingRegion(alignment, c.shape, pad) }),
   });
-  const nonDeterminism = r.nonDeterminism ?? 0;
   const gateFor = (noise: number | undefined): Gate =>
     (tolerance &&
       userGate(tolerance, {
@@ -139,19 +163,21 @@ function judgePair(
   const total = split?.total ?? relL2(r.value, c.value, alignment, nan);
   const introducedByOps = repaired && relL2(r.value, repaired, alignment, nan);
   const worstInput = Math.max(0, ...segment.frontier.map((key) => earlier.get(key)?.total ?? 0));
+  const isElementwise = tolerance?.atol !== undefined || tolerance?.rtol !== undefined;
+  const special = comparison.findings.some((finding) => finding.severity === "error");
   const verdict = rowVerdict({
     total,
     ...(split && { introduced: split.introduced, inherited: split.inherited }),
     gate: Number(gate.value),
     accumulatedGate: Number(accumulatedGate.value),
     worstInputError: worstInput,
-    nanOrInfDisagree: comparison.findings.some((finding) => finding.severity === "error"),
+    nanOrInfDisagree: special,
     paddingOnly: comparison.padding?.verdict === "paddingOnly",
     expected: expected !== undefined,
-    ...(tolerance && (tolerance.atol !== undefined || tolerance.rtol !== undefined)
-      ? { withinUserTolerance: comparison.allclose }
-      : {}),
+    ...(isElementwise && { withinUserTolerance: comparison.allclose }),
   });
+  const isWithin = isElementwise ? comparison.allclose : total <= Number(accumulatedGate.value);
+  const parameterEffects = replay?.parameterEffects.get(pair.candidate);
   return {
     pair,
     segment,
@@ -164,22 +190,48 @@ function judgePair(
     ...(split && { introduced: split.introduced, inherited: split.inherited }),
     ...(split && worstInput > 0 && { amplification: split.inherited / worstInput }),
     ...(introducedByOps !== undefined && { introducedByOps }),
+    isOver: special || !isWithin,
+    ...(parameterEffects && { parameterEffects }),
+    ...(tolerance && { tolerance }),
     ...(expected && { expected }),
   };
 }
 
-/**
- * True when the segment goes through a narrower float type than its result has, in an implementation whose parameters
- * are not that narrow themselves: rounding that the implementation as a whole does not ask for.
- */
-function hasStrayNarrowing({ ops, output }: Segment, candidate: Observation): boolean {
-  const width = (dtype: DType | undefined): number =>
-    dtype !== undefined && isFloat(dtype) ? floatFormats[dtype].mantissaBits : Infinity;
-  const own = Math.min(
-    width(candidate.tensors.get(output)?.dtype),
-    ...candidate.parameters.map((parameter) => width(parameter.value.dtype)),
+/** Rounding that the implementation as a whole does not ask for: the segment makes a float narrower than its precision. */
+function hasStrayNarrowing({ ops }: Segment, candidate: Observation): boolean {
+  const own = mantissaBits(implementationPrecision(candidate));
+  return ops.some((op) =>
+    op.outputs.some((key) => mantissaBits(candidate.tensors.get(key)?.dtype) < own),
   );
-  return ops.some((op) => op.outputs.some((key) => width(candidate.tensors.get(key)?.dtype) < own));
+}
+
+function mantissaBits(dtype: DType | undefined): number {
+  return dtype !== undefined && isFloat(dtype) ? floatFormats[dtype].mantissaBits : Infinity;
+}
+
+/**
+ * The narrowest float type at the ends of a segment, where it is narrower than the reference's: the reference's values
+ * are rounded to it when they are put in place there.
+ */
+function narrowestAround(
+  { output, frontier }: Segment,
+  candidate: Observation,
+  reference: DType,
+): DType | undefined {
+  return [output, ...frontier]
+    .map((key) => candidate.tensors.get(key)?.dtype)
+    .filter((dtype) => dtype !== undefined)
+    .filter((dtype) => mantissaBits(dtype) < mantissaBits(reference) && isFloat(reference))
+    .sort((a, b) => mantissaBits(a) - mantissaBits(b))[0];
+}
+
+const anyNan = { equalNan: true };
+
+function onReferenceSide(alignment: Alignment): Alignment {
+  return {
+    ...alignment,
+    runs: alignment.runs.map((run) => ({ ...run, candidate: run.reference })),
+  };
 }
 
 /** The same valid positions on both sides, for comparing two values of the candidate with one another. */

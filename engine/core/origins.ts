@@ -1,5 +1,5 @@
 import type { Origin, Parameter, Site } from "../protocol/report.js";
-import { toWire } from "../protocol/wire.js";
+import { fromWire, toWire } from "../protocol/wire.js";
 import { causeOfOp, causeOfParameter } from "./causes.js";
 import type { Judgement } from "./judge.js";
 import { splitTensorName } from "./names.js";
@@ -59,7 +59,8 @@ export function findOrigins(
     const referenceMaker = referenceMakerOf.get(judgement.pair.reference);
     const faulty = judgement.segment.parameters
       .map((key) => options.parameters.get(key))
-      .filter((finding) => finding !== undefined && isFaulty(finding)) as ParameterFinding[];
+      .filter((finding) => finding !== undefined && isFaulty(finding))
+      .filter((finding) => isFelt(finding as ParameterFinding, judgement)) as ParameterFinding[];
     for (const parameter of faulty) {
       const reader = judgement.segment.ops.find((op) =>
         op.inputs.includes(parameter.candidate.tensor),
@@ -118,14 +119,27 @@ export function isFaulty(finding: ParameterFinding): boolean {
   );
 }
 
+/** A parameter that differs by rounding only is not to blame for what another fault of the segment does. */
+function isFelt(
+  { candidate }: ParameterFinding,
+  { parameterEffects, gate, introducedByOps }: Judgement,
+): boolean {
+  const limit = fromWire(gate.value);
+  const effect = parameterEffects?.get(candidate.tensor);
+  if (effect === undefined || !(effect <= limit)) return true;
+  // Several that are felt together only: none of them can be let off.
+  const together = [...(parameterEffects?.values() ?? [])].every((other) => other <= limit);
+  return together && introducedByOps !== undefined && introducedByOps <= limit;
+}
+
 function toOrigin(group: readonly OriginInstance[], options: OriginOptions): FoundOrigin {
   const lead = group[0] as OriginInstance;
   const introduced = Math.max(...group.map((g) => g.judgement.introduced ?? g.judgement.total));
   const inherited = Math.max(...group.map((g) => g.judgement.inherited ?? 0));
   const { instance: _instance, call: _call, ...site } = lead.site;
-  const parameters = group
-    .map((g) => g.parameter)
-    .filter((p) => p !== undefined) as ParameterFinding[];
+  const parameters = [
+    ...new Set(group.map((g) => g.parameter).filter((p) => p !== undefined)),
+  ] as ParameterFinding[];
   const reference = options.reference.tensors.get(lead.judgement.pair.reference)?.value;
   const candidate = options.onReference?.get(lead.judgement.pair.candidate);
   const cause = lead.parameter

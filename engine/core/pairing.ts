@@ -25,6 +25,8 @@ export interface Pairing {
   readonly refused: ReadonlyMap<TensorKey, string>;
   readonly unusedDeclarations: readonly DeclaredPair[];
   readonly unpairedOutputs: readonly string[];
+  /** Outputs of the reference with which nothing of the candidate was paired. */
+  readonly unpairedReferenceOutputs: readonly string[];
 }
 
 /**
@@ -126,6 +128,9 @@ export function pairTensors(
     refused,
     unusedDeclarations,
     unpairedOutputs,
+    unpairedReferenceOutputs: reference.outputs
+      .filter((output) => !usedReference.has(output.tensor))
+      .map((output) => output.name),
   };
 }
 

@@ -1,6 +1,6 @@
 import type { DeclaredParameterPair } from "../protocol/runFile.js";
 import type { PairedBy } from "../protocol/report.js";
-import { toFloat64 } from "./dtypes.js";
+import { fromFloat64, isFloat, toFloat64 } from "./dtypes.js";
 import { fillGlob, matchGlob, normalisedName } from "./names.js";
 import type { ObservedParameter } from "./observation.js";
 import type { TensorValue } from "./tensorValue.js";
@@ -162,7 +162,9 @@ function vectorRelation(
 
 /** A narrower candidate holds the reference's values rounded; rounding alone is no difference of the parameter. */
 function roundedTo(dtype: TensorValue["dtype"], values: Float64Array): Float64Array {
-  return dtype === "float32" ? Float64Array.from(values, Math.fround) : values;
+  if (dtype === "float32") return Float64Array.from(values, Math.fround);
+  if (!isFloat(dtype) || dtype === "float64") return values;
+  return toFloat64({ dtype, shape: [values.length], bytes: fromFloat64(values, dtype) });
 }
 
 function isConstant(value: TensorValue): boolean {

@@ -1,3 +1,4 @@
+import type { DType } from "../protocol/tensor.js";
 import { isFloat } from "./dtypes.js";
 import { producers, type Observation, type ObservedOp, type TensorKey } from "./observation.js";
 
@@ -68,6 +69,19 @@ export function isDataOp(op: ObservedOp, observation: Observation): boolean {
     const tensor = observation.tensors.get(key);
     return tensor !== undefined && tensor.shape.length >= 2 && isFloat(tensor.dtype);
   });
+}
+
+/** The float type in which most data ops compute: parameters in float32 that are all cast to float16 first make float16. */
+export function implementationPrecision(observation: Observation): DType {
+  const counts = new Map<DType, number>();
+  for (const op of observation.ops) {
+    for (const key of op.outputs) {
+      const tensor = observation.tensors.get(key);
+      if (!tensor || tensor.shape.length < 2 || !isFloat(tensor.dtype)) continue;
+      counts.set(tensor.dtype, (counts.get(tensor.dtype) ?? 0) + 1);
+    }
+  }
+  return [...counts].sort((a, b) => b[1] - a[1])[0]?.[0] ?? "float32";
 }
 
 /**

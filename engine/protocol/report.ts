@@ -103,13 +103,7 @@ export interface Site {
 }
 
 export type PairedBy =
-  | "name"
-  | "normalisedName"
-  | "content"
-  | "declared"
-  | "output"
-  | "signature"
-  | "lockstep";
+  "name" | "normalisedName" | "content" | "declared" | "output" | "signature" | "lockstep";
 
 export interface Pair {
   reference: ImplementationId;
@@ -180,14 +174,7 @@ export interface Repair {
 }
 
 export type RowVerdict =
-  | "match"
-  | "origin"
-  | "carrier"
-  | "amplifier"
-  | "masking"
-  | "expected"
-  | "paddingOnly"
-  | "unknown";
+  "match" | "origin" | "carrier" | "amplifier" | "masking" | "expected" | "paddingOnly" | "unknown";
 
 /** One reference tensor and the candidate tensor that must equal it, or one of them alone. */
 export interface Row {

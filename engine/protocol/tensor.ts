@@ -2,9 +2,18 @@ import type { WireNumber } from "./wire.js";
 
 /** Element types, named as NumPy and PyTorch name them. */
 export type DType =
-  | "float64" | "float32" | "float16" | "bfloat16"
-  | "int64" | "int32" | "int16" | "int8"
-  | "uint64" | "uint32" | "uint16" | "uint8"
+  | "float64"
+  | "float32"
+  | "float16"
+  | "bfloat16"
+  | "int64"
+  | "int32"
+  | "int16"
+  | "int8"
+  | "uint64"
+  | "uint32"
+  | "uint16"
+  | "uint8"
   | "bool";
 
 /** Where the bytes of a tensor lie: little-endian, C order, read by range. `file` is relative to the file that holds the reference. */

@@ -1,10 +1,10 @@
 import path from "node:path";
 import {
-  CancellationToken,
   MarkupKind,
   TextDocuments,
   TextDocumentSyncKind,
   WorkDoneProgress,
+  type CancellationToken,
   type Connection,
   type Diagnostic,
   type WorkDoneProgressBegin,
@@ -138,7 +138,7 @@ export function startServer(connection: Connection, parts: ServerParts): void {
             runFile: file,
             text: documents.get(uriOf(file))?.getText(),
             storage: options.storage,
-            onProgress: progress.report,
+            onProgress: (stage, fraction) => progress.report(stage, fraction),
             ...(provider && { provider }),
             ...(timeoutSeconds !== undefined && { timeoutSeconds }),
           },

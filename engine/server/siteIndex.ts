@@ -51,7 +51,7 @@ export function indexSites(report: Report): SiteIndex {
     if (!site || site.file === "" || site.line < 1) return undefined;
     const file = absolute(site.file);
     let lines = files.get(file);
-    if (!lines) files.set(file, (lines = new Map()));
+    if (!lines) files.set(file, (lines = new Map<number, MutableEntry[]>()));
     let entries = lines.get(site.line);
     if (!entries) lines.set(site.line, (entries = []));
     let entry = entries.find((e) => e.pair === pair && e.side === side);

@@ -35,7 +35,7 @@ function run(
 /** Waits for its abort, as a run in the middle of an evaluation does. */
 const endless: RunParity = ({ signal }) =>
   new Promise((_, reject) => {
-    if (signal.aborted) reject(signal.reason);
+    if (signal.aborted) reject(signal.reason as Error);
     signal.addEventListener("abort", () =>
       reject(new RunnerFailure("runner-crashed", "killed", "")),
     );
@@ -142,7 +142,7 @@ describe("a run", () => {
     },
   ];
   it.each(failures)("reports $name", async ({ error, expected }) => {
-    expect(await run(() => Promise.reject(error))).toMatchObject(expected);
+    expect(await run(() => Promise.reject(error as Error))).toMatchObject(expected);
   });
 
   it("says so when the report cannot be written", async () => {

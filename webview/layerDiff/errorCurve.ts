@@ -91,7 +91,10 @@ export class ErrorCurve {
           show: (plot, series) => {
             const point = document.createElement("div");
             point.hidden = series < firstCurve;
-            point.style.background = String(plot.series[series]?.stroke ?? "");
+            const stroke = plot.series[series]?.stroke;
+            // uPlot turns a colour into a function that gives it.
+            const colour = typeof stroke === "function" ? stroke(plot, series) : stroke;
+            if (typeof colour === "string") point.style.background = colour;
             return point;
           },
         },

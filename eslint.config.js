@@ -7,6 +7,7 @@ const everywhere = {
   "no-restricted-syntax": [
     "error",
     { selector: "ExportDefaultDeclaration", message: "A named export is found by its name." },
+    { selector: "ExportSpecifier[exported.name='default']", message: "A default by another way." },
   ],
   "no-var": "error",
   "prefer-const": "error",

@@ -14,6 +14,9 @@ export const python = path.join(
   root,
   process.platform === "win32" ? ".venv/Scripts/python.exe" : ".venv/bin/python",
 );
+/** The browser of the panel's tests and of VS Code's web server. */
+export const chromium =
+  process.env.HSTU_PARITY_CHROMIUM ?? process.env.CHROMIUM ?? "/usr/bin/chromium";
 /** Bundled scripts; inside the repository, so that they find its packages. */
 export const bundledScripts = path.join(root, ".cache/scripts");
 
@@ -23,7 +26,6 @@ const torchPackages = [
   "fbgemm-gpu-cpu==1.8.0",
   "numpy==2.4.6",
   "safetensors==0.8.0",
-  "onnx==1.23.2",
 ];
 // Without its dependencies: TensorRT and its compiler want a GPU, and stand-ins take their place.
 const tripyPackages = ["nvtripy==0.1.7", "colored==2.3.2"];
@@ -100,8 +102,7 @@ export async function bundleScript(entry, outfile) {
 /** A browser for the tests of the panel; a compiler for two modules of VS Code's web server. */
 async function installSystemPackages() {
   const missing = [];
-  const browser = process.env.HSTU_PARITY_CHROMIUM ?? process.env.CHROMIUM ?? "/usr/bin/chromium";
-  if (!existsSync(browser)) missing.push("chromium");
+  if (!existsSync(chromium)) missing.push("chromium");
   if (!hasCommand("g++")) missing.push("g++");
   if (!hasCommand("make")) missing.push("make");
   if (!findPython()) missing.push("python3", "python3-venv");
@@ -123,6 +124,8 @@ async function installPython() {
     .update(JSON.stringify([found.version, torchPackages, tripyPackages]))
     .digest("hex");
   if (existsSync(python) && readText(stamp) === hash) return;
+  // An environment that somebody else made is kept when it has the right versions: `--clear` would empty it.
+  if (hasPinnedPackages()) return writeStamp(stamp, hash);
   const options = { cwd: root };
   const pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
   await runQuietly(
@@ -137,6 +140,17 @@ async function installPython() {
   );
   await runQuietly("nvtripy", [...pip, "--no-deps", ...tripyPackages], options);
   writeStamp(stamp, hash);
+}
+
+function hasPinnedPackages() {
+  if (!existsSync(python)) return false;
+  const pins = Object.fromEntries(
+    [...torchPackages, ...tripyPackages].map((pin) => pin.split("==")),
+  );
+  const probe =
+    "import json, sys; from importlib.metadata import version; pins = json.loads(sys.argv[1]); " +
+    "sys.exit(any(version(name).split('+')[0] != pin for name, pin in pins.items()))";
+  return spawnSync(python, ["-c", probe, JSON.stringify(pins)]).status === 0;
 }
 
 /** HSTU_PARITY_PYTHON names another Python than the first that fits. */

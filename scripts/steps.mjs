@@ -2,13 +2,16 @@
 import { readFileSync, rmSync } from "node:fs";
 import path from "node:path";
 import { run } from "./commands.mjs";
-import { root } from "./setup.mjs";
+import { chromium, root } from "./setup.mjs";
 
 const bin = (name) => path.join(root, "node_modules", ".bin", name);
 
 /** Runs a command in the repository, as its tests and checks are run. */
 export function command(line, env = {}) {
-  return run(line, { cwd: root, env: { ...process.env, ORT_DISABLE_TELEMETRY: "1", ...env } });
+  // One choice of browser for all: the panel's tests and the kit of VS Code's web server ask for different names.
+  const browser = { HSTU_PARITY_CHROMIUM: chromium, CHROMIUM: chromium };
+  const ours = { ...process.env, ...browser, ORT_DISABLE_TELEMETRY: "1", ...env };
+  return run(line, { cwd: root, env: ours });
 }
 
 /** A check without tests of its own counts as one. */

@@ -62,7 +62,8 @@ export function causeOfOp(
     afterScale += (y - scale * x) ** 2;
     afterOffset += (y - x - offset) ** 2;
   });
-  if (Math.sqrt(afterScale / dd) < explainedShare && scale !== 1) {
+  // A candidate that is nearly zero leaves little of any difference: what the scale leaves must be small against it too.
+  if (Math.sqrt(afterScale / Math.min(dd, scale * scale * rr)) < explainedShare && scale !== 1) {
     const ratio = asRatio(scale);
     return {
       kind: "scale",

@@ -2,12 +2,17 @@ import type { Origin, Pair, Report } from "../protocol/report.js";
 import { fromWire } from "../protocol/wire.js";
 
 /** One sentence that says what is so, fit for a bug report's title. */
-export function summarise(report: Pick<Report, "pairs" | "reference" | "implementations">): string {
+export function summarise(
+  report: Pick<Report, "pairs" | "reference" | "implementations" | "problems">,
+): string {
   const worst = [...report.pairs].sort((a, b) => rank(b) - rank(a))[0];
   if (!worst) return `there is nothing to compare ${report.reference} with`;
   const { candidate, reference, origins } = worst;
   if (worst.verdict === "fail") {
     if (origins.length === 0) {
+      const row = worst.rows.find(({ verdict }) => verdict === "origin");
+      if (row)
+        return `${candidate} differs from ${reference} at ${row.name}, whose line is not known`;
       return `${candidate} differs from ${reference} at the output (relL2 ${figure(worst.output.relL2)}), and no line could be blamed`;
     }
     const lines = `${origins.length} ${origins.length === 1 ? "line" : "lines"}`;
@@ -19,10 +24,30 @@ export function summarise(report: Pick<Report, "pairs" | "reference" | "implemen
   }
   const percent = coveragePercent(worst);
   if (worst.verdict === "unknown") {
-    return `${candidate} cannot be judged against ${reference}: ${percent} of its operations are covered, ${Math.round(worst.coverage.threshold * 100)} % are needed`;
+    return `${candidate} cannot be judged against ${reference}: ${reasons(report, worst)}`;
   }
   const warning = worst.verdict === "warn" ? ", with warnings" : "";
-  return `${candidate} matches ${reference}${warning}: output relL2 ${figure(worst.output.relL2)}, ${percent} of ${worst.coverage.total} operations covered`;
+  const declared = worst.declared.some(({ rows }) => rows.length > 0);
+  const apart = declared ? " but for declared differences" : "";
+  return `${candidate} matches ${reference}${apart}${warning}: output relL2 ${figure(worst.output.relL2)}, ${percent} of ${worst.coverage.total} operations covered`;
+}
+
+/** Why there is no verdict. */
+function reasons({ problems }: Pick<Report, "problems">, pair: Pair): string {
+  const { covered, total, threshold } = pair.coverage;
+  const found: string[] = [];
+  if (total === 0 || covered / total < threshold) {
+    const needed = Math.round(threshold * 100);
+    found.push(`${coveragePercent(pair)} of its operations are covered, ${needed} % are needed`);
+  }
+  const mentions = (message: string): boolean =>
+    message.endsWith(` of ${pair.candidate} has no counterpart`) ||
+    message.endsWith(` has no counterpart in ${pair.candidate}`);
+  found.push(...problems.map(({ message }) => message).filter(mentions));
+  if (pair.rows.some(({ verdict }) => verdict === "carrier" || verdict === "amplifier")) {
+    found.push("a difference is left that nothing explains");
+  }
+  return found.length > 0 ? found.join("; ") : "no output with any element was compared";
 }
 
 /** One faulty line in eight layers is one line and eight instances. */

@@ -21,6 +21,7 @@ import type { RunFile } from "../protocol/runFile.js";
 import { fromWire } from "../protocol/wire.js";
 import type { Executor } from "../runner/executor.js";
 import type { ObservedImplementation } from "./observe.js";
+import { requireSameInputs } from "./sameInputs.js";
 import { prove } from "./prove.js";
 import { replayCandidate, replayWithout, type ReplayWithRepairs } from "./replay.js";
 import { parameterProblems, reportParameters } from "./reportParameters.js";
@@ -43,6 +44,7 @@ export async function compareCandidate(
   candidate: ObservedImplementation,
   { runFile, executor, signal }: CompareOptions,
 ): Promise<ComparedCandidate> {
+  requireSameInputs(reference, candidate);
   const r = reference.observation;
   const c = candidate.observation;
   const parameters = compareParameters(r.parameters, c.parameters, runFile.parameterPairs);
@@ -82,7 +84,7 @@ export async function compareCandidate(
     problems: [
       ...candidate.problems,
       ...parameterProblems(reference, candidate, parameters, found),
-      ...declarationProblems(candidate, parameters, pairing),
+      ...declarationProblems(reference, candidate, parameters, pairing),
     ],
     pair: reportPair(reference, candidate, {
       runFile,
@@ -200,7 +202,8 @@ function isMistakenPair(
     const c = without.get(pair.candidate);
     if (!r || !c || !pair.alignment) return false;
     const gate = fromWire(follower.gate.value);
-    const matchesWithout = relL2(r, c, pair.alignment) <= gate;
+    const nan = { equalNan: follower.tolerance?.equalNan ?? false };
+    const matchesWithout = relL2(r, c, pair.alignment, nan) <= gate;
     const matchesWith = (follower.introducedByOps ?? Infinity) <= gate;
     if (!matchesWithout) return false;
     if (!matchesWith) restored++;
@@ -236,20 +239,27 @@ function reportPair(
 ): Pair {
   const threshold = runFile.coverageThreshold ?? 0.9;
   const outputs = judgements.filter((judgement) => judgement.pair.isOutput);
-  const worst = [...outputs].sort((a, b) => b.total - a.total)[0];
+  // A difference that is not defined is the worst.
+  const size = ({ total }: Judgement): number => (Number.isNaN(total) ? Infinity : total);
+  const worst = [...outputs].sort((a, b) => (size(a) < size(b) ? 1 : -1))[0];
   const expected = judgements.filter((judgement) => judgement.verdict === "expected");
-  const outputOverGate = outputs.some(
-    (o) => !(o.total <= fromWire(o.accumulatedGate.value)) && o.verdict !== "expected",
-  );
+  const outputOverGate = outputs.some((o) => o.isOver && o.verdict !== "expected");
+  const wasCompared = ({ comparison, verdict }: Judgement): boolean =>
+    comparison ? !comparison.vacuous : verdict !== "unknown";
   const explainedByExpected =
     found.length === 0 &&
     expected.length > 0 &&
     repair !== undefined &&
     repair.unexplained.length === 0;
   const verdict = pairVerdict({
-    origins: found.length,
+    // An origin without a recorded line is one all the same.
+    origins: judgements.filter((judgement) => judgement.verdict === "origin").length,
     outputOverGate: outputOverGate && !explainedByExpected,
-    outputsCompared: outputs.length > 0 && pairing.unpairedOutputs.length === 0,
+    outputsCompared:
+      outputs.some(wasCompared) &&
+      outputs.every((o) => o.comparison !== undefined || wasCompared(o)) &&
+      pairing.unpairedOutputs.length === 0 &&
+      pairing.unpairedReferenceOutputs.length === 0,
     unexplained:
       found.length === 0 &&
       expected.length === 0 &&
@@ -317,6 +327,7 @@ function checkOwn(
 }
 
 function declarationProblems(
+  reference: ObservedImplementation,
   candidate: ObservedImplementation,
   parameters: ParameterComparison,
   pairing: Pairing,
@@ -337,6 +348,12 @@ function declarationProblems(
       code: "output-unpaired",
       message: `the output "${name}" of ${candidate.id} has no counterpart`,
       nextStep: 'Declare its counterpart in "pairs".',
+    })),
+    ...pairing.unpairedReferenceOutputs.map((name): Problem => ({
+      severity: "warning",
+      code: "output-missing",
+      message: `the output "${name}" of ${reference.id} has no counterpart in ${candidate.id}`,
+      nextStep: 'Declare its counterpart in "pairs", or let the candidate return it.',
     })),
   ];
 }

@@ -1,7 +1,9 @@
+import { compareTensors } from "../core/compare.js";
 import { relL2 } from "../core/difference.js";
 import type { Judgement } from "../core/judge.js";
 import type { FoundOrigin } from "../core/origins.js";
 import { rowId } from "../core/rows.js";
+import type { TensorValue } from "../core/tensorValue.js";
 import type { Repair } from "../protocol/report.js";
 import { fromWire, toWire } from "../protocol/wire.js";
 import type { Executor } from "../runner/executor.js";
@@ -28,7 +30,7 @@ export async function prove(
   const errorWith = async (
     origins: readonly FoundOrigin[],
     method: "replaced" | "corrected",
-  ): Promise<number> => {
+  ): Promise<{ error: number; isWithin: boolean }> => {
     const ops = origins.filter(({ origin }) => origin.kind !== "parameter");
     const pairs = [
       ...new Set([...ops.flatMap((o) => o.judgements), ...expected].map((j) => j.pair)),
@@ -46,17 +48,18 @@ export async function prove(
       method === "replaced"
         ? await runReplaced(run, r, pairs, repairs, outputKeys, executor, signal)
         : await runCorrected(run, r, pairs, replay, repairs, outputKeys, executor, signal);
-    return Math.max(
-      ...outputs.map(({ pair }) => {
-        const expectedValue = r.tensors.get(pair.reference)?.value;
-        const value = values.get(pair.candidate);
-        return expectedValue && value && pair.alignment
-          ? relL2(expectedValue, value, pair.alignment)
-          : Infinity;
-      }),
+    const each = outputs.map((output) =>
+      remaining(
+        output,
+        r.tensors.get(output.pair.reference)?.value,
+        values.get(output.pair.candidate),
+      ),
     );
+    return {
+      error: Math.max(...each.map(({ error }) => error)),
+      isWithin: each.every(({ isWithin }) => isWithin),
+    };
   };
-  const gate = Math.max(...outputs.map((o) => fromWire(o.accumulatedGate.value)));
   const after = await errorWith(found, "replaced");
   const repairsOutput = found.some(
     ({ origin, judgements: own }) =>
@@ -64,14 +67,14 @@ export async function prove(
   );
   const isNeeded = async (left: FoundOrigin): Promise<boolean> => {
     const others = found.filter((other) => other !== left);
-    if (!((await errorWith(others, "replaced")) <= gate)) return true;
+    if (!(await errorWith(others, "replaced")).isWithin) return true;
     // A repair further down may hide that this one is missing; a correction lets its error through.
     return (
-      (await errorWith(found, "corrected")) <= gate &&
-      !((await errorWith(others, "corrected")) <= gate)
+      (await errorWith(found, "corrected")).isWithin &&
+      !(await errorWith(others, "corrected")).isWithin
     );
   };
-  let minimal = after <= gate;
+  let minimal = after.isWithin;
   for (const origin of found.length > 1 ? found : []) {
     minimal &&= await isNeeded(origin);
   }
@@ -85,9 +88,29 @@ export async function prove(
   return {
     tensors: repaired.size,
     sites: found.length,
-    outputRelL2After: toWire(after),
-    proves: after <= gate && !repairsOutput,
+    outputRelL2After: toWire(after.error),
+    proves: after.isWithin && !repairsOutput,
     minimal,
-    unexplained: after <= gate ? [] : outputs.map(({ pair }) => rowId(pair.candidate)),
+    unexplained: after.isWithin ? [] : outputs.map(({ pair }) => rowId(pair.candidate)),
+  };
+}
+
+/** What is left of one output's difference, judged by its own gate or by the user's tolerance for it. */
+function remaining(
+  { pair, accumulatedGate, tolerance }: Judgement,
+  reference: TensorValue | undefined,
+  value: TensorValue | undefined,
+): { error: number; isWithin: boolean } {
+  if (!reference || !value || !pair.alignment) return { error: Infinity, isWithin: false };
+  const equalNan = tolerance?.equalNan ?? false;
+  const error = relL2(reference, value, pair.alignment, { equalNan });
+  if (tolerance?.rtol === undefined && tolerance?.atol === undefined) {
+    return { error, isWithin: error <= fromWire(accumulatedGate.value) };
+  }
+  const { atol = 0, rtol = 0 } = tolerance;
+  const { alignment } = pair;
+  return {
+    error,
+    isWithin: compareTensors(reference, value, { alignment, atol, rtol, equalNan }).allclose,
   };
 }

@@ -9,6 +9,7 @@ import type { Observation, ObservedOp, TensorKey } from "../core/observation.js"
 import type { TensorPair } from "../core/pairing.js";
 import { isSquareMatrix, transposeMatrix, type ParameterFinding } from "../core/parameters.js";
 import { isFaulty } from "../core/origins.js";
+import { effectsOfParameters } from "./parameterEffects.js";
 import { relL2 } from "../core/difference.js";
 import { segmentGraph, segmentOf, type Segment } from "../core/segments.js";
 import type { TensorValue } from "../core/tensorValue.js";
@@ -93,6 +94,13 @@ export async function replayCandidate(
     onReference,
     onReferenceParameters,
     repairs,
+    parameterEffects: await effectsOfParameters(
+      pairs,
+      segments,
+      repairs,
+      onReferenceParameters,
+      (kept) => (kept.size === 0 ? Promise.resolve(onReference) : evaluate(kept)),
+    ),
     onReferenceDouble: measured(
       await inDouble(() =>
         evaluateCut(candidate, substitutions, repairs, outputs, executor, signal, true),

@@ -69,7 +69,11 @@ export function parameterProblems(
     .map((finding): Problem => ({
       severity: "warning",
       code: "parameter-without-effect",
-      message: `${finding.candidate.name} differs from the reference's ${finding.reference?.name ?? ""}, without effect on anything compared`,
+      message: `${finding.candidate.name} differs from the reference's ${finding.reference?.name ?? ""}, ${
+        candidate.replayable
+          ? "but nothing that was compared is over its gate because of it"
+          : "and a recording cannot tell what that does to the result"
+      }`,
       nextStep: "Copy it from the reference, or declare the difference as expected.",
       ...(finding.candidate.declaredAt && { site: finding.candidate.declaredAt }),
     }));

@@ -5,7 +5,7 @@ import path from "node:path";
 import { worstVerdict } from "../core/verdicts.js";
 import { summarise } from "../core/summary.js";
 import type { TensorValue } from "../core/tensorValue.js";
-import type { Implementation, Report, Site } from "../protocol/report.js";
+import type { Implementation, Problem, Report, Site } from "../protocol/report.js";
 import type { Provider, RunFile } from "../protocol/runFile.js";
 import { UserError, userError } from "../protocol/userError.js";
 import { RunnerFailure } from "../runner/executor.js";
@@ -43,7 +43,7 @@ export interface RunOptions {
  */
 export async function runParity(options: RunOptions): Promise<Report> {
   const startedAt = new Date();
-  const runFile = await loadRunFile(options);
+  const { runFile, warnings } = await loadRunFile(options);
   const folder = path.dirname(options.runFile);
   const base = options.base ?? folder;
   const executor = createRunner({
@@ -136,7 +136,7 @@ export async function runParity(options: RunOptions): Promise<Report> {
       implementations,
       sources,
       pairs,
-      problems: [...compared.flatMap(({ result }) => result.problems), ...problems],
+      problems: [...warnings, ...compared.flatMap(({ result }) => result.problems), ...problems],
     };
     return { ...report, summary: summarise(report) };
   } finally {
@@ -149,7 +149,10 @@ declare const HSTU_PARITY_VERSION: string | undefined;
 export const toolVersion =
   typeof HSTU_PARITY_VERSION === "string" ? HSTU_PARITY_VERSION : "0.0.0-source";
 
-async function loadRunFile({ runFile: file, text }: RunOptions): Promise<RunFile> {
+async function loadRunFile({
+  runFile: file,
+  text,
+}: RunOptions): Promise<{ runFile: RunFile; warnings: Problem[] }> {
   const content =
     text ??
     (await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
@@ -165,7 +168,7 @@ async function loadRunFile({ runFile: file, text }: RunOptions): Promise<RunFile
   const { runFile, problems } = parseRunFile(content, file);
   const errors = problems.filter((problem) => problem.severity === "error");
   if (!runFile || errors.length > 0) throw new UserError(errors);
-  return runFile;
+  return { runFile, warnings: problems };
 }
 
 function chosen(id: string, ids: readonly string[], file: string): string {

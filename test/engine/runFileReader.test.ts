@@ -321,3 +321,13 @@ it("gives columns after characters outside ASCII and on Windows line ends", () =
     { line: 3, column: 3, endColumn: 20 },
   ]);
 });
+
+it("marks only the first line of a value of several lines", () => {
+  const text = '{\n  "pairs": {\n    "a": 1\n  },\n  "reference": "torch"\n}';
+  const { problems } = parseRunFile(text, "f");
+  expect(problems.find(({ code }) => code === "run-file-wrong-type")?.site).toMatchObject({
+    line: 2,
+    column: 12,
+    endColumn: 13,
+  });
+});

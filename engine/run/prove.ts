@@ -61,10 +61,6 @@ export async function prove(
     };
   };
   const after = await errorWith(found, "replaced");
-  const repairsOutput = found.some(
-    ({ origin, judgements: own }) =>
-      origin.kind !== "parameter" && own.some(({ pair }) => pair.isOutput),
-  );
   const isNeeded = async (left: FoundOrigin): Promise<boolean> => {
     const others = found.filter((other) => other !== left);
     if (!(await errorWith(others, "replaced")).isWithin) return true;
@@ -89,7 +85,8 @@ export async function prove(
     tensors: repaired.size,
     sites: found.length,
     outputRelL2After: toWire(after.error),
-    proves: after.isWithin && !repairsOutput,
+    // A repair puts a value in place for the readers of a tensor: repairing an output itself changes and proves nothing.
+    proves: after.isWithin,
     minimal,
     unexplained: after.isWithin ? [] : outputs.map(({ pair }) => rowId(pair.candidate)),
   };

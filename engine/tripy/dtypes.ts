@@ -1,32 +1,11 @@
-import { TensorProto_DataType } from "onnx-buf";
+import { onnxTypes } from "../onnx/tensorProto.js";
 import type { DType } from "../protocol/tensor.js";
-
-/** ONNX element types by their NumPy name. */
-export const ONNX_TYPE: Readonly<Record<DType, TensorProto_DataType>> = {
-  float64: TensorProto_DataType.DOUBLE,
-  float32: TensorProto_DataType.FLOAT,
-  float16: TensorProto_DataType.FLOAT16,
-  bfloat16: TensorProto_DataType.BFLOAT16,
-  int64: TensorProto_DataType.INT64,
-  int32: TensorProto_DataType.INT32,
-  int16: TensorProto_DataType.INT16,
-  int8: TensorProto_DataType.INT8,
-  uint64: TensorProto_DataType.UINT64,
-  uint32: TensorProto_DataType.UINT32,
-  uint16: TensorProto_DataType.UINT16,
-  uint8: TensorProto_DataType.UINT8,
-  bool: TensorProto_DataType.BOOL,
-};
 
 /** The data type that Tripy writes as "float32" or "tp.float32"; undefined for one that has no tensor here (int4, float8). */
 export function parseDType(text: unknown): DType | undefined {
   if (typeof text !== "string") return undefined;
   const name = text.slice(text.lastIndexOf(".") + 1);
-  return Object.hasOwn(ONNX_TYPE, name) ? (name as DType) : undefined;
-}
-
-export function isFloat(dtype: DType): boolean {
-  return dtype.startsWith("float") || dtype === "bfloat16";
+  return Object.hasOwn(onnxTypes, name) ? (name as DType) : undefined;
 }
 
 /**

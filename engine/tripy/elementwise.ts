@@ -1,5 +1,6 @@
 import type { DType } from "../protocol/tensor.js";
-import { computeType, isFloat, parseDType } from "./dtypes.js";
+import { isFloat } from "../core/dtypes.js";
+import { computeType, parseDType } from "./dtypes.js";
 import type { Emitter } from "./emitter.js";
 import type { Lowering } from "./opTable.js";
 import { UnsupportedOp, malformed, operand, outputOf, type SourceOp } from "./sourceOp.js";

@@ -9,7 +9,8 @@ import {
   type TensorProto,
 } from "onnx-buf";
 import type { DType } from "../protocol/tensor.js";
-import { ONNX_TYPE, isFloat } from "./dtypes.js";
+import { onnxTypes } from "../onnx/tensorProto.js";
+import { isFloat } from "../core/dtypes.js";
 
 /** An attribute of an ONNX node; a real number must be wrapped, so that 1 and 1.0 are not confused. */
 export type AttributeInput = number | string | readonly number[] | { readonly float: number };
@@ -63,7 +64,7 @@ export class Emitter {
       return this.cast(this.cast(value, from, "float32"), "float32", to);
     if (to === "bfloat16" && !isFloat(from))
       return this.cast(this.cast(value, from, "float32"), "float32", to);
-    return this.node("Cast", [value], { to: ONNX_TYPE[to] });
+    return this.node("Cast", [value], { to: onnxTypes[to] });
   }
 
   /** A 1-D int64 constant, the form in which ONNX takes shapes and axes. */
@@ -134,7 +135,7 @@ export class ConstantPool {
         key,
         create(TensorProtoSchema, {
           name: key,
-          dataType: ONNX_TYPE[dtype],
+          dataType: onnxTypes[dtype],
           dims: dims.map((size) => BigInt(size)),
           rawData: bytesOf(dtype, values),
         }),

@@ -11,7 +11,8 @@ import {
 import type { TensorValue } from "../core/tensorValue.js";
 import type { Site } from "../protocol/report.js";
 import type { TraceFile, TraceOp, TraceTensor } from "../protocol/trace.js";
-import { ONNX_TYPE, parseDType } from "./dtypes.js";
+import { onnxTypes } from "../onnx/tensorProto.js";
+import { parseDType } from "./dtypes.js";
 import { ConstantPool, Emitter } from "./emitter.js";
 import { modelMetadata, opMetadata } from "./metadata.js";
 import { loweringOf } from "./opTable.js";
@@ -87,12 +88,12 @@ export function lowerTripyTrace(
   function initialise(id: number): void {
     const tensor = tensors.get(id);
     const value = values(id) ?? (tensor && emptyValue(tensor));
-    if (!tensor || !value || !Object.hasOwn(ONNX_TYPE, value.dtype)) return;
+    if (!tensor || !value || !Object.hasOwn(onnxTypes, value.dtype)) return;
     initializers.set(
       id,
       create(TensorProtoSchema, {
         name: nameOf(id),
-        dataType: ONNX_TYPE[value.dtype],
+        dataType: onnxTypes[value.dtype],
         dims: value.shape.map(BigInt),
         rawData: new Uint8Array(value.bytes),
       }),

@@ -1,5 +1,5 @@
 import { widened } from "./elementwise.js";
-import { isFloat } from "./dtypes.js";
+import { isFloat } from "../core/dtypes.js";
 import type { AttributeInput, Emitter } from "./emitter.js";
 import type { Lowering } from "./opTable.js";
 import { sizesOf } from "./shape.js";

@@ -1,7 +1,8 @@
 import { create } from "@bufbuild/protobuf";
 import { ValueInfoProtoSchema, type ValueInfoProto } from "onnx-buf";
 import type { TraceTensor } from "../protocol/trace.js";
-import { ONNX_TYPE, parseDType } from "./dtypes.js";
+import { onnxTypes } from "../onnx/tensorProto.js";
+import { parseDType } from "./dtypes.js";
 
 /** The type of a value, with each dimension that is known before the run. */
 export function valueInfo(name: string, tensor: TraceTensor): ValueInfoProto {
@@ -12,7 +13,7 @@ export function valueInfo(name: string, tensor: TraceTensor): ValueInfoProto {
       value: {
         case: "tensorType",
         value: {
-          ...(dtype && { elemType: ONNX_TYPE[dtype] }),
+          ...(dtype && { elemType: onnxTypes[dtype] }),
           shape: {
             dim: tensor.shape.map((size) => ({
               value:

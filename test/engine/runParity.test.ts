@@ -99,8 +99,13 @@ async function compare(
       ...runFile,
     }),
   );
+  return runAgain(file);
+}
+
+/** Runs the story's run file as it lies on disk. */
+function runAgain(runFile = path.join(folder, "story.parity.json")): Promise<Report> {
   return runParity({
-    runFile: file,
+    runFile,
     runnerEntry,
     signal: new AbortController().signal,
     onProgress: () => undefined,
@@ -182,13 +187,7 @@ describe("a right port", () => {
         constants: { scale: { shape: [], values: [0.5] }, one: { shape: [], values: [1] } },
       }),
     );
-    const again = await runParity({
-      runFile: path.join(folder, "story.parity.json"),
-      runnerEntry,
-      signal: new AbortController().signal,
-      onProgress: () => undefined,
-      command: [],
-    });
+    const again = await runAgain();
     expect(again.verdict).toBe("pass");
     expect(rowOf(again, "forward.a")).toMatchObject({ verdict: "unknown" });
     expect(rowOf(again, "forward.a").absentReason).toContain("another quantity");
@@ -242,14 +241,55 @@ describe("the introduced/inherited split", () => {
   });
 
   it("does not let a repair of the output itself prove anything", async () => {
-    const report = await compare(
-      { activation: "Relu", aName: "p1", sName: "p2" },
-      { coverageThreshold: 0 },
+    const base = model();
+    await compare({});
+    await writeFile(
+      path.join(folder, "candidate.onnx"),
+      storyModel({
+        ...base,
+        nodes: base.nodes.map((node) =>
+          node.output === "forward.out" ? { ...node, op: "Sub" } : node,
+        ),
+      }),
     );
+    const report = await runAgain();
+    expect(pairOf(report).origins.map((o) => o.site.line)).toEqual([15]);
+    expect(pairOf(report).repair).toMatchObject({ proves: false });
+  });
+
+  it("lists all lines of a segment that has no counterpart in between, the last first", async () => {
+    const report = await compare({ activation: "Relu", aName: "p1", sName: "p2" });
     expect(report.verdict).toBe("fail");
-    const renamedAll = pairOf(report).origins;
-    expect(renamedAll).toHaveLength(1);
-    expect(renamedAll[0]?.alternatives.map((a) => a.site.line)).toEqual([13, 12, 11]);
+    const { origins } = pairOf(report);
+    expect(origins).toHaveLength(1);
+    expect(origins[0]?.alternatives.map((a) => a.site.line)).toEqual([13, 12, 11]);
+  });
+
+  it("shows rows in the order in which the reference computes them", async () => {
+    const twoBranches = (file: string, first: string, second: string): StoryModel => ({
+      ...model({ file }),
+      nodes: [
+        ...[first, second].map((op) => ({
+          op,
+          inputs: ["x"],
+          output: `forward.${op.toLowerCase()}`,
+          line: 10,
+        })),
+        { op: "Add", inputs: ["forward.tanh", "forward.abs"], output: "forward.out", line: 15 },
+      ],
+    });
+    await compare({});
+    await writeFile(
+      path.join(folder, "reference.onnx"),
+      storyModel(twoBranches("reference.py", "Tanh", "Abs")),
+    );
+    await writeFile(
+      path.join(folder, "candidate.onnx"),
+      storyModel(twoBranches("port.py", "Abs", "Tanh")),
+    );
+    const { rows } = pairOf(await runAgain());
+    expect(rows.map((row) => row.id)).toEqual(["forward.tanh", "forward.abs", "forward.out"]);
+    expect(rows.map((row) => row.order)).toEqual([0, 1, 2]);
   });
 });
 
@@ -265,13 +305,7 @@ describe("gates", () => {
     const withErf = (file: string): StoryModel => model({ file, activation: "Erf" });
     await writeFile(path.join(folder, "reference.onnx"), storyModel(withErf("reference.py")));
     await writeFile(path.join(folder, "candidate.onnx"), storyModel(withErf("port.py")));
-    const report = await runParity({
-      runFile: path.join(folder, "story.parity.json"),
-      runnerEntry,
-      signal: new AbortController().signal,
-      onProgress: () => undefined,
-      command: [],
-    });
+    const report = await runAgain();
     expect(report.verdict).toBe("pass");
     expect(rowOf(report, "forward.h").gate).toHaveProperty("noise");
     expect(rowOf(report, "forward.a").gate).toEqual({ value: 1.3e-6, from: "floor" });
@@ -304,13 +338,7 @@ describe("gates", () => {
         ),
       }),
     );
-    const report = await runParity({
-      runFile: path.join(folder, "story.parity.json"),
-      runnerEntry,
-      signal: new AbortController().signal,
-      onProgress: () => undefined,
-      command: [],
-    });
+    const report = await runAgain();
     expect(pairOf(report).origins.map((o) => o.site.line)).toEqual([11]);
     expect(rowOf(report, "forward.a").gate?.from).toBe("floor");
   });
@@ -357,13 +385,7 @@ describe("parameters first", () => {
         ),
       }),
     );
-    const report = await runParity({
-      runFile: path.join(folder, "story.parity.json"),
-      runnerEntry,
-      signal: new AbortController().signal,
-      onProgress: () => undefined,
-      command: [],
-    });
+    const report = await runAgain();
     expect(pairOf(report).origins.map((o) => [o.kind, o.site.line])).toEqual([["parameter", 3]]);
     expect(pairOf(report).repair).toMatchObject({ proves: true, minimal: true });
   });
@@ -385,13 +407,7 @@ describe("parameters first", () => {
         nodes: base.nodes.map((node) => ({ ...node, inputs: node.inputs.map(renamed) })),
       }),
     );
-    const report = await runParity({
-      runFile: path.join(folder, "story.parity.json"),
-      runnerEntry,
-      signal: new AbortController().signal,
-      onProgress: () => undefined,
-      command: [],
-    });
+    const report = await runAgain();
     expect(report.verdict).toBe("fail");
     expect(report.problems.map((p) => p.code)).toContain("parameters-do-not-pair");
   });
@@ -457,13 +473,7 @@ describe("requests that cannot be met", () => {
     await writeSafetensors(path.join(folder, "inputs.safetensors"), {
       x: { dtype: "float32", shape: [5, 8], bytes: new Uint8Array(160) },
     });
-    const failure = await runParity({
-      runFile: path.join(folder, "story.parity.json"),
-      runnerEntry,
-      signal: new AbortController().signal,
-      onProgress: () => undefined,
-      command: [],
-    }).catch((error: unknown) => error);
+    const failure = await runAgain().catch((error: unknown) => error);
     expect(failure).toBeInstanceOf(UserError);
     expect((failure as UserError).problems[0]).toMatchObject({ code: "input-shape" });
     expect((failure as UserError).message).toContain('"x"');
@@ -472,15 +482,11 @@ describe("requests that cannot be met", () => {
   it("names the missing model and the missing run file", async () => {
     await compare({});
     await rm(path.join(folder, "candidate.onnx"));
-    const run = (runFile: string) =>
-      runParity({
-        runFile,
-        runnerEntry,
-        signal: new AbortController().signal,
-        onProgress: () => undefined,
-        command: [],
-      });
-    await expect(run(path.join(folder, "story.parity.json"))).rejects.toThrow("candidate.onnx");
-    await expect(run(path.join(folder, "none.parity.json"))).rejects.toThrow("none.parity.json");
+    await expect(runAgain(path.join(folder, "story.parity.json"))).rejects.toThrow(
+      "candidate.onnx",
+    );
+    await expect(runAgain(path.join(folder, "none.parity.json"))).rejects.toThrow(
+      "none.parity.json",
+    );
   });
 });

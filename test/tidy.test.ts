@@ -186,10 +186,11 @@ describe("tests", () => {
  * Places that only the machine has on which a file was written: this checkout, root's home, and
  * whatever lies in the folder for temporary files (whose own name is `os.tmpdir()`). In parts, as above.
  */
-const places = [
-  ...["root", "tmp"].map((name) => `/${name}`),
-  ...(root.split(path.sep).length > 2 ? [root.replaceAll(path.sep, "/")] : []),
-].map((place) => `${place}/`);
+const machinePlaces = ["root", "tmp"].map((name) => `/${name}/`);
+const checkout = `${root.replaceAll(path.sep, "/")}/`;
+const isPlaceOfItsOwn =
+  root.split(path.sep).length > 2 && !machinePlaces.some((place) => checkout.startsWith(place));
+const places = [...machinePlaces, ...(isPlaceOfItsOwn ? [checkout] : [])];
 const escaped = places.map((place) => place.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
 const ownPlace = new RegExp(`(?<![\\w.\\-])(?:${escaped.join("|")})\\w`);
 const namesOwnPlace = (text: string): boolean => ownPlace.test(text);

@@ -3,7 +3,7 @@ import { findingsOf } from "../../engine/server/findings.js";
 import { indexSites } from "../../engine/server/siteIndex.js";
 import { makeReport, site } from "./serverReport.js";
 
-const base = "/work/port";
+const base = "/projects/port";
 type Origin = ReturnType<typeof makeReport>["pairs"][number]["origins"][number];
 
 function findings(change?: (report: ReturnType<typeof makeReport>) => void) {

@@ -4,7 +4,7 @@ import { hoverText } from "../../engine/server/hoverText.js";
 import { indexSites } from "../../engine/server/siteIndex.js";
 import { makeReport, site } from "./serverReport.js";
 
-const base = "/work/port";
+const base = "/projects/port";
 
 function hoverOf(report: Report, file: string, line: number): string {
   return hoverText(indexSites(report), `${base}/${file}`, line) ?? "(no hover)";

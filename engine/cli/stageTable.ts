@@ -1,4 +1,4 @@
-import { rowVerdictWords, worstOf } from "../server/verdictWords.js";
+import { rowVerdictWords, worstOf } from "../core/verdictWords.js";
 import { differenceText } from "./figures.js";
 import type { Row, RowVerdict } from "../protocol/report.js";
 import { fromWire, type WireNumber } from "../protocol/wire.js";

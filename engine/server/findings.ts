@@ -1,5 +1,5 @@
 import type { Origin, Problem, Site } from "../protocol/report.js";
-import { differenceText, plural } from "./figures.js";
+import { differenceText, plural } from "../core/figures.js";
 import type { SiteIndex } from "./siteIndex.js";
 
 /** One entry for the Problems view, still in the report's terms: 1-based lines, absolute file names. */

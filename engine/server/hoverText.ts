@@ -7,10 +7,10 @@ import {
   type PanelAddress,
 } from "../protocol/requests.js";
 import { fromWire, type WireNumber } from "../protocol/wire.js";
-import { differenceText, plural } from "./figures.js";
+import { differenceText, plural } from "../core/figures.js";
 import { commandLink, escapeMarkdown, inlineCode } from "./markdown.js";
 import type { LineEntry, ParameterAtLine, SiteIndex } from "./siteIndex.js";
-import { rowVerdictWords, worstFirst, worstOf } from "./verdictWords.js";
+import { rowVerdictWords, worstFirst, worstOf } from "../core/verdictWords.js";
 
 /** A hover that is longer than a screen is not read: the panel has the rest. */
 const maxTableRows = 16;

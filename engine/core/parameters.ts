@@ -2,6 +2,7 @@ import type { DeclaredParameterPair } from "../protocol/runFile.js";
 import type { PairedBy } from "../protocol/report.js";
 import { fromFloat64, isFloat, toFloat64 } from "./dtypes.js";
 import { fillGlob, matchGlob, normalisedName } from "./names.js";
+import { sameShape } from "./shapes.js";
 import type { ObservedParameter } from "./observation.js";
 import type { TensorValue } from "./tensorValue.js";
 
@@ -170,10 +171,6 @@ function roundedTo(dtype: TensorValue["dtype"], values: Float64Array): Float64Ar
 function isConstant(value: TensorValue): boolean {
   const values = toFloat64(value);
   return values.every((v) => v === values[0]);
-}
-
-function sameShape(a: readonly number[], b: readonly number[]): boolean {
-  return a.length === b.length && a.every((size, axis) => size === b[axis]);
 }
 
 function uniqueBy<T>(items: readonly T[], key: (item: T) => string): Map<string, T> {

@@ -1,6 +1,5 @@
 import type { Row, Side, Site } from "../protocol/report.js";
 import { toWire } from "../protocol/wire.js";
-import { isFloat } from "./dtypes.js";
 import type { Judgement } from "./judge.js";
 import { fillGlob, matchGlob, splitTensorName, withoutCount } from "./names.js";
 import {
@@ -10,7 +9,7 @@ import {
   type ObservedTensor,
   type TensorKey,
 } from "./observation.js";
-import { isDataOp, longestCoveredSegment, type Coverage } from "./segments.js";
+import { isDataOp, isDataTensor, longestCoveredSegment, type Coverage } from "./segments.js";
 import { statisticsOf } from "./statistics.js";
 
 export interface RowOptions {
@@ -21,6 +20,8 @@ export interface RowOptions {
   /** Stages that the run file declares, by glob over the reference's tensor names. */
   readonly stages: Readonly<Record<string, string>>;
 }
+
+type UnorderedRow = Omit<Row, "order">;
 
 export function rowId(candidateTensor: TensorKey): string {
   return candidateTensor;
@@ -50,7 +51,7 @@ export function makeRows(judgements: readonly Judgement[], options: RowOptions):
   }
   const anchors = new Map<string, TensorKey>();
   const judgedOps = new Set(judgements.flatMap((j) => j.segment.ops.at(-1)?.sourceOp ?? []));
-  const rows: Row[] = [];
+  const rows: UnorderedRow[] = [];
   const shown = new Set<string>();
   for (const op of candidate.ops) {
     for (const key of op.outputs) {
@@ -63,7 +64,6 @@ export function makeRows(judgements: readonly Judgement[], options: RowOptions):
           ...identity(r ?? tensor, judgement.stage),
           id: rowId(key),
           key: judgement.pair.reference,
-          order: rows.length,
           verdict: judgement.verdict,
           pairedBy: judgement.pair.pairedBy,
           ...(r && { reference: referenceSide(r) }),
@@ -87,7 +87,6 @@ export function makeRows(judgements: readonly Judgement[], options: RowOptions):
           ...identity(tensor, around?.stage ?? stageOfTensor(tensor, op), op),
           id: rowId(key),
           key: `candidate:${key}`,
-          order: rows.length,
           verdict: "unknown",
           absentReason:
             options.refused.get(key) ??
@@ -109,19 +108,17 @@ function referenceOnlyRows(
   judgements: readonly Judgement[],
   { reference, stages }: RowOptions,
   referenceSide: ReturnType<typeof sideMaker>,
-): Row[] {
+): UnorderedRow[] {
   const paired = new Set(judgements.map((judgement) => judgement.pair.reference));
-  const rows: Row[] = [];
+  const rows: UnorderedRow[] = [];
   for (const op of reference.ops) {
     for (const key of op.outputs) {
       const tensor = reference.tensors.get(key);
-      if (!tensor?.value || paired.has(key)) continue;
-      if (tensor.shape.length < 2 || !isFloat(tensor.dtype)) continue;
+      if (!isDataTensor(tensor) || !tensor.value || paired.has(key)) continue;
       rows.push({
         ...identity(tensor, stageOfTensor(tensor, op, stages), op),
         id: `reference:${key}`,
         key,
-        order: 0,
         verdict: "unknown",
         absentReason: "no tensor of the candidate was paired with it",
         reference: referenceSide(tensor, [op]),
@@ -138,14 +135,14 @@ function referenceOnlyRows(
  * before the mask of layer 0. What only the candidate has stands before the result of its segment.
  */
 function inReferenceOrder(
-  rows: readonly Row[],
+  rows: readonly UnorderedRow[],
   anchors: ReadonlyMap<string, TensorKey>,
   reference: Observation,
 ): Row[] {
   const position = new Map(
     reference.ops.flatMap((op, index) => op.outputs.map((key) => [key, index] as const)),
   );
-  const place = (row: Row): number => {
+  const place = (row: UnorderedRow): number => {
     const anchor = anchors.get(row.id);
     return anchor === undefined
       ? (position.get(row.key) ?? Infinity)

@@ -1,6 +1,12 @@
 import type { DType } from "../protocol/tensor.js";
 import { isFloat } from "./dtypes.js";
-import { producers, type Observation, type ObservedOp, type TensorKey } from "./observation.js";
+import {
+  producers,
+  type Observation,
+  type ObservedOp,
+  type ObservedTensor,
+  type TensorKey,
+} from "./observation.js";
 
 /** The ops between a candidate tensor and the nearest tensors on which the two sides are compared. */
 export interface Segment {
@@ -65,10 +71,11 @@ export function segmentGraph(observation: Observation): SegmentGraph {
 
 /** A data op: it makes a float tensor of rank 2 or more. Shape arithmetic and index tensors are not data. */
 export function isDataOp(op: ObservedOp, observation: Observation): boolean {
-  return op.outputs.some((key) => {
-    const tensor = observation.tensors.get(key);
-    return tensor !== undefined && tensor.shape.length >= 2 && isFloat(tensor.dtype);
-  });
+  return op.outputs.some((key) => isDataTensor(observation.tensors.get(key)));
+}
+
+export function isDataTensor(tensor: ObservedTensor | undefined): tensor is ObservedTensor {
+  return tensor !== undefined && tensor.shape.length >= 2 && isFloat(tensor.dtype);
 }
 
 /** The float type in which most data ops compute: parameters in float32 that are all cast to float16 first make float16. */
@@ -77,7 +84,7 @@ export function implementationPrecision(observation: Observation): DType {
   for (const op of observation.ops) {
     for (const key of op.outputs) {
       const tensor = observation.tensors.get(key);
-      if (!tensor || tensor.shape.length < 2 || !isFloat(tensor.dtype)) continue;
+      if (!isDataTensor(tensor)) continue;
       counts.set(tensor.dtype, (counts.get(tensor.dtype) ?? 0) + 1);
     }
   }

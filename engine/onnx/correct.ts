@@ -1,8 +1,8 @@
 import { create } from "@bufbuild/protobuf";
-import { NodeProtoSchema, ValueInfoProtoSchema, type ModelProto } from "onnx-buf";
+import { NodeProtoSchema, type ModelProto } from "onnx-buf";
 import type { DType } from "../protocol/tensor.js";
+import { typedPort } from "./edit.js";
 import { graphOf, withGraph, withReads } from "./fields.js";
-import { onnxTypes } from "./tensorProto.js";
 
 export interface Correction {
   readonly tensor: string;
@@ -36,16 +36,6 @@ export function correctAt(model: ModelProto, corrections: readonly Correction[])
         ];
       }),
     ]),
-    input: [
-      ...graph.input,
-      ...corrections.map(({ input, dtype }) =>
-        create(ValueInfoProtoSchema, {
-          name: input,
-          type: {
-            value: { case: "tensorType", value: { elemType: onnxTypes[dtype] } },
-          },
-        }),
-      ),
-    ],
+    input: [...graph.input, ...corrections.map(({ input, dtype }) => typedPort(input, dtype))],
   });
 }

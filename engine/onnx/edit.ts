@@ -201,7 +201,7 @@ function typesFor(
   );
 }
 
-function typedPort(name: string, dtype: DType, dims?: readonly bigint[]): ValueInfoProto {
+export function typedPort(name: string, dtype: DType, dims?: readonly bigint[]): ValueInfoProto {
   return create(ValueInfoProtoSchema, {
     name,
     type: {

@@ -23,7 +23,7 @@ import type { Executor } from "../runner/executor.js";
 import type { ObservedImplementation } from "./observe.js";
 import { requireSameInputs } from "./sameInputs.js";
 import { prove } from "./prove.js";
-import { replayCandidate, replayWithout, type ReplayWithRepairs } from "./replay.js";
+import { replayCandidate, runReplaced, type ReplayWithRepairs } from "./replay.js";
 import { parameterProblems, reportParameters } from "./reportParameters.js";
 
 export interface CompareOptions {
@@ -154,12 +154,12 @@ async function judge(
   );
   if (!run || !first.replay || byNameOnly.length === 0) return first;
   const suspects = new Set(byNameOnly.map((judgement) => judgement.pair));
-  const without = await replayWithout(
-    suspects,
+  const without = await runReplaced(
     run,
     r,
-    first.pairing.pairs,
+    first.pairing.pairs.filter((pair) => !suspects.has(pair)),
     first.replay.repairs,
+    first.pairing.pairs.map((pair) => pair.candidate),
     executor,
     signal,
   );

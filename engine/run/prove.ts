@@ -61,12 +61,13 @@ export async function prove(
     };
   };
   const after = await errorWith(found, "replaced");
+  let corrected: ReturnType<typeof errorWith> | undefined;
   const isNeeded = async (left: FoundOrigin): Promise<boolean> => {
     const others = found.filter((other) => other !== left);
     if (!(await errorWith(others, "replaced")).isWithin) return true;
     // A repair further down may hide that this one is missing; a correction lets its error through.
     return (
-      (await errorWith(found, "corrected")).isWithin &&
+      (await (corrected ??= errorWith(found, "corrected"))).isWithin &&
       !(await errorWith(others, "corrected")).isWithin
     );
   };

@@ -12,6 +12,7 @@ import { isFaulty } from "../core/origins.js";
 import { effectsOfParameters } from "./parameterEffects.js";
 import { relL2 } from "../core/difference.js";
 import { segmentGraph, segmentOf, type Segment } from "../core/segments.js";
+import { sameShape } from "../core/shapes.js";
 import type { TensorValue } from "../core/tensorValue.js";
 import {
   cutAt,
@@ -127,7 +128,7 @@ export async function replayCandidate(
   }
 }
 
-/** The candidate's outputs when only the given pairs and parameters are replaced by the reference's values. */
+/** Tensors of the candidate when only the given pairs and parameters are replaced by the reference's values. */
 export async function runReplaced(
   candidate: ReplayableCandidate,
   reference: Observation,
@@ -184,27 +185,6 @@ function difference(a: TensorValue, b: TensorValue): TensorValue | undefined {
   return { dtype: a.dtype, shape: a.shape, bytes: fromFloat64(values, a.dtype) };
 }
 
-/** Evaluates `outputs` with the graph cut at every pair but those in `except`. */
-export async function replayWithout(
-  except: ReadonlySet<TensorPair>,
-  candidate: ReplayableCandidate,
-  reference: Observation,
-  pairs: readonly TensorPair[],
-  repairs: Values,
-  executor: Executor,
-  signal: AbortSignal,
-): Promise<Values> {
-  const kept = pairs.filter((pair) => !except.has(pair));
-  return evaluateCut(
-    candidate,
-    substitutionsFor(kept, reference, candidate.observation),
-    repairs,
-    pairs.map((pair) => pair.candidate),
-    executor,
-    signal,
-  );
-}
-
 async function evaluateCut(
   candidate: ReplayableCandidate,
   substitutions: readonly Substitution[],
@@ -256,7 +236,7 @@ function substitutionsFor(
     // The padded columns of an attention matrix's valid rows multiply live values: the whole matrix is put in place.
     const isAttentionMatrix = r.layout.kind === "padded" && r.layout.axes.length > 1;
     const value =
-      isAttentionMatrix && String(r.shape) === String(c.shape)
+      isAttentionMatrix && sameShape(r.shape, c.shape)
         ? convertFloats(r.value, c.dtype)
         : substitute(r.value, c.value, pair.alignment);
     return [{ tensor: pair.candidate, value }];
@@ -268,7 +248,7 @@ function fitted(finding: ParameterFinding, turned: boolean): TensorValue | undef
   const reference = finding.reference?.value;
   if (!reference) return undefined;
   const wanted = finding.candidate.value;
-  const fits = (value: TensorValue): boolean => String(value.shape) === String(wanted.shape);
+  const fits = (value: TensorValue): boolean => sameShape(value.shape, wanted.shape);
   const transposed = reference.shape.length === 2 ? transposeMatrix(reference) : undefined;
   const order = turned ? [transposed, reference] : [reference, transposed];
   const value = order.find((v) => v !== undefined && fits(v));

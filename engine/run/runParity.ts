@@ -88,6 +88,7 @@ export async function runParity(options: RunOptions): Promise<Report> {
     }
     signal.throwIfAborted();
 
+    const observed = [reference, ...compared.map(({ candidate }) => candidate)];
     const implementations = [
       describe(reference, {
         total: reference.observation.parameters.length,
@@ -102,7 +103,7 @@ export async function runParity(options: RunOptions): Promise<Report> {
     const pairs = compared.map(({ result }) => result.pair);
     const { sources, problems } = await readSources(
       base,
-      [reference, ...compared.map(({ candidate }) => candidate)].flatMap((i) => i.sources),
+      observed.flatMap((implementation) => implementation.sources),
       sitesOf(implementations, pairs),
     );
     const report: Report = {
@@ -118,13 +119,7 @@ export async function runParity(options: RunOptions): Promise<Report> {
         base,
         runFile: relativeToBase(base, options.runFile),
         cache: "off",
-        emulated: [
-          ...new Set(
-            implementations.flatMap(
-              (_, i) => [reference, ...compared.map((x) => x.candidate)][i]?.ranOn.emulated ?? [],
-            ),
-          ),
-        ],
+        emulated: [...new Set(observed.flatMap(({ ranOn }) => ranOn.emulated))],
         environment: {
           os: `${os.type()} ${os.release()}`,
           cpu: os.cpus()[0]?.model ?? os.arch(),

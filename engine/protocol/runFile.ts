@@ -49,6 +49,18 @@ export interface RunFile {
   ownCheck?: OwnCheck;
 }
 
+/** How two implementations are compared: what a run file says beyond what takes part. */
+export type ComparisonRules = Pick<
+  RunFile,
+  | "tolerances"
+  | "expected"
+  | "pairs"
+  | "stages"
+  | "parameterPairs"
+  | "coverageThreshold"
+  | "ownCheck"
+>;
+
 /** One implementation: exactly one of `trace` and `onnx`. */
 export type ImplementationSource = RecordedTraceSource | OnnxModelSource;
 

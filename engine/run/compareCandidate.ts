@@ -17,9 +17,8 @@ import {
 import type { TensorValue } from "../core/tensorValue.js";
 import { pairVerdict } from "../core/verdicts.js";
 import type { Implementation, Pair, Problem, Repair } from "../protocol/report.js";
-import type { RunFile } from "../protocol/runFile.js";
+import type { ComparisonRules } from "../protocol/rules.js";
 import { fromWire } from "../protocol/wire.js";
-import type { Executor } from "../runner/executor.js";
 import type { ObservedImplementation } from "./observe.js";
 import { requireSameInputs } from "./sameInputs.js";
 import { prove } from "./prove.js";
@@ -27,8 +26,7 @@ import { replayCandidate, runReplaced, type ReplayWithRepairs } from "./replay.j
 import { parameterProblems, reportParameters } from "./reportParameters.js";
 
 export interface CompareOptions {
-  readonly runFile: RunFile;
-  readonly executor: Executor;
+  readonly rules: ComparisonRules;
   readonly signal: AbortSignal;
 }
 
@@ -42,13 +40,13 @@ export interface ComparedCandidate {
 export async function compareCandidate(
   reference: ObservedImplementation,
   candidate: ObservedImplementation,
-  { runFile, executor, signal }: CompareOptions,
+  { rules, signal }: CompareOptions,
 ): Promise<ComparedCandidate> {
   requireSameInputs(reference, candidate);
   const r = reference.observation;
   const c = candidate.observation;
-  const parameters = compareParameters(r.parameters, c.parameters, runFile.parameterPairs);
-  const compared = await judge(reference, candidate, parameters, { runFile, executor, signal });
+  const parameters = compareParameters(r.parameters, c.parameters, rules.parameterPairs);
+  const compared = await judge(reference, candidate, parameters, { rules, signal });
   const { judgements, pairing, replay, segments } = compared;
 
   const findingOf = new Map(parameters.findings.map((f) => [f.candidate.tensor, f]));
@@ -62,13 +60,13 @@ export async function compareCandidate(
   const covered = coverage(c, new Set(pairing.pairs.map((pair) => pair.candidate)), [
     ...segments.values(),
   ]);
-  const repair = await prove(reference, candidate, judgements, found, replay, executor, signal);
+  const repair = await prove(reference, candidate, judgements, found, replay, signal);
   const rows = makeRows(judgements, {
     reference: r,
     candidate: c,
     coverage: covered,
     refused: pairing.refused,
-    stages: runFile.stages ?? {},
+    stages: rules.stages ?? {},
   });
   const causeOf = new Map(
     found.flatMap(({ origin }) =>
@@ -87,7 +85,7 @@ export async function compareCandidate(
       ...declarationProblems(reference, candidate, parameters, pairing),
     ],
     pair: reportPair(reference, candidate, {
-      runFile,
+      rules,
       judgements,
       found,
       covered,
@@ -109,43 +107,34 @@ async function judge(
   reference: ObservedImplementation,
   candidate: ObservedImplementation,
   parameters: ParameterComparison,
-  { runFile, executor, signal }: CompareOptions,
+  { rules, signal }: CompareOptions,
 ): Promise<Judged> {
   const r = reference.observation;
   const c = candidate.observation;
-  const { replayable } = candidate;
+  const { program } = candidate;
   const makerOf = producers(r);
   const stageOf = (pair: TensorPair): string => {
     const tensor = r.tensors.get(pair.reference);
-    return tensor ? stageOfTensor(tensor, makerOf.get(pair.reference), runFile.stages) : "";
+    return tensor ? stageOfTensor(tensor, makerOf.get(pair.reference), rules.stages) : "";
   };
-  const run = replayable && { ...replayable, observation: c };
+  const run = program && { program, observation: c };
   const judgeWith = async (pairing: Pairing): Promise<Judged> => {
     const segments = segmentsOf(pairing.pairs, candidate);
     const replay =
-      run &&
-      (await replayCandidate(
-        run,
-        r,
-        pairing.pairs,
-        parameters.findings,
-        segments,
-        executor,
-        signal,
-      ));
+      run && (await replayCandidate(run, r, pairing.pairs, parameters.findings, segments, signal));
     const judgements = judgePairs(pairing.pairs, {
       reference: r,
       candidate: c,
       segments,
       stageOf,
       ...(replay && { replay }),
-      tolerances: runFile.tolerances ?? {},
-      expected: runFile.expected ?? [],
+      tolerances: rules.tolerances ?? {},
+      expected: rules.expected ?? [],
     });
     return { judgements, pairing, segments, ...(replay && { replay }) };
   };
 
-  const first = await judgeWith(pairTensors(r, c, runFile.pairs));
+  const first = await judgeWith(pairTensors(r, c, rules.pairs));
   const byNameOnly = first.judgements.filter(
     ({ pair, verdict }) =>
       verdict === "origin" &&
@@ -160,7 +149,6 @@ async function judge(
     first.pairing.pairs.filter((pair) => !suspects.has(pair)),
     first.replay.repairs,
     first.pairing.pairs.map((pair) => pair.candidate),
-    executor,
     signal,
   );
   const mistaken = byNameOnly.filter((suspect) => isMistakenPair(suspect, first, without, r));
@@ -223,7 +211,7 @@ function segmentsOf(
 }
 
 interface PairParts {
-  readonly runFile: RunFile;
+  readonly rules: ComparisonRules;
   readonly judgements: readonly Judgement[];
   readonly found: readonly FoundOrigin[];
   readonly covered: Coverage;
@@ -235,9 +223,9 @@ interface PairParts {
 function reportPair(
   reference: ObservedImplementation,
   candidate: ObservedImplementation,
-  { runFile, judgements, found, covered, rows, pairing, repair }: PairParts,
+  { rules, judgements, found, covered, rows, pairing, repair }: PairParts,
 ): Pair {
-  const threshold = runFile.coverageThreshold ?? 0.9;
+  const threshold = rules.coverageThreshold ?? 0.9;
   const outputs = judgements.filter((judgement) => judgement.pair.isOutput);
   // A difference that is not defined is the worst.
   const size = ({ total }: Judgement): number => (Number.isNaN(total) ? Infinity : total);
@@ -273,8 +261,7 @@ function reportPair(
         hasFloatTypeMismatch(j, reference, candidate),
     ),
   });
-  const ownCheck =
-    worst && runFile.ownCheck && checkOwn(reference, candidate, worst, runFile.ownCheck);
+  const ownCheck = worst && rules.ownCheck && checkOwn(reference, candidate, worst, rules.ownCheck);
   return {
     reference: reference.id,
     candidate: candidate.id,
@@ -293,7 +280,7 @@ function reportPair(
     origins: found.map(({ origin }) => origin),
     ...(repair && { repair }),
     rows,
-    declared: (runFile.expected ?? []).map((e) => ({
+    declared: (rules.expected ?? []).map((e) => ({
       pattern: e.rows,
       reason: e.reason,
       rows: expected.filter((j) => j.expected === e).map((j) => rowId(j.pair.candidate)),
@@ -316,7 +303,7 @@ function checkOwn(
   reference: ObservedImplementation,
   candidate: ObservedImplementation,
   { pair }: Judgement,
-  { atol, rtol = 0 }: NonNullable<RunFile["ownCheck"]>,
+  { atol, rtol = 0 }: NonNullable<ComparisonRules["ownCheck"]>,
 ): Pair["ownCheck"] {
   const r = reference.observation.tensors.get(pair.reference)?.value;
   const c = candidate.observation.tensors.get(pair.candidate)?.value;

@@ -6,7 +6,6 @@ import { rowId } from "../core/rows.js";
 import type { TensorValue } from "../core/tensorValue.js";
 import type { Repair } from "../protocol/report.js";
 import { fromWire, toWire } from "../protocol/wire.js";
-import type { Executor } from "../runner/executor.js";
 import type { ObservedImplementation } from "./observe.js";
 import { runCorrected, runReplaced, type ReplayWithRepairs } from "./replay.js";
 
@@ -17,15 +16,14 @@ export async function prove(
   judgements: readonly Judgement[],
   found: readonly FoundOrigin[],
   replay: ReplayWithRepairs | undefined,
-  executor: Executor,
   signal: AbortSignal,
 ): Promise<Repair | undefined> {
-  const { replayable } = candidate;
+  const { program } = candidate;
   const outputs = judgements.filter(({ pair }) => pair.isOutput && pair.alignment);
   const expected = judgements.filter((judgement) => judgement.verdict === "expected");
-  if (!replayable || !replay || outputs.length === 0) return undefined;
+  if (!program || !replay || outputs.length === 0) return undefined;
   if (found.length === 0 && expected.length === 0) return undefined;
-  const run = { ...replayable, observation: candidate.observation };
+  const run = { program, observation: candidate.observation };
   const outputKeys = outputs.map(({ pair }) => pair.candidate);
   const errorWith = async (
     origins: readonly FoundOrigin[],
@@ -46,8 +44,8 @@ export async function prove(
     const r = reference.observation;
     const values =
       method === "replaced"
-        ? await runReplaced(run, r, pairs, repairs, outputKeys, executor, signal)
-        : await runCorrected(run, r, pairs, replay, repairs, outputKeys, executor, signal);
+        ? await runReplaced(run, r, pairs, repairs, outputKeys, signal)
+        : await runCorrected(run, r, pairs, replay, repairs, outputKeys, signal);
     const each = outputs.map((output) =>
       remaining(
         output,

@@ -1,8 +1,5 @@
-import type { ModelProto } from "onnx-buf";
 import { convertFloats } from "../core/conversions.js";
 import { fromFloat64, isFloat, toFloat64 } from "../core/dtypes.js";
-import type { DType } from "../protocol/tensor.js";
-import { correctAt } from "../onnx/correct.js";
 import type { Replay } from "../core/judge.js";
 import { substitute } from "../core/layouts.js";
 import type { Observation, ObservedOp, TensorKey } from "../core/observation.js";
@@ -14,35 +11,18 @@ import { relL2 } from "../core/difference.js";
 import { segmentGraph, segmentOf, type Segment } from "../core/segments.js";
 import { sameShape } from "../core/shapes.js";
 import type { TensorValue } from "../core/tensorValue.js";
-import {
-  cutAt,
-  opsWithoutDouble,
-  parametersAsInputs,
-  serialise,
-  toDouble,
-  withOutputs,
-} from "../onnx/edit.js";
-import { RunnerFailure, type Executor } from "../runner/executor.js";
+import { RunnerFailure } from "../runner/executor.js";
+import type { Program, Values } from "./program.js";
 
-type Values = ReadonlyMap<TensorKey, TensorValue>;
-type Feeds = Record<string, TensorValue>;
-
-/** A candidate whose ops an executor can run. */
+/** A candidate, what it computed, and how to compute it again. */
 export interface ReplayableCandidate {
-  readonly model: ModelProto;
-  readonly feeds: Readonly<Feeds>;
+  readonly program: Program;
   readonly observation: Observation;
 }
 
 /** A replay, and the values of the reference that repair the parameters which differ. */
 export interface ReplayWithRepairs extends Replay {
   readonly repairs: ReadonlyMap<TensorKey, TensorValue>;
-}
-
-/** Which tensor of the candidate the reference's value replaces, and with what. */
-interface Substitution {
-  readonly tensor: TensorKey;
-  readonly value: TensorValue;
 }
 
 /**
@@ -56,15 +36,14 @@ export async function replayCandidate(
   pairs: readonly TensorPair[],
   parameters: readonly ParameterFinding[],
   segments: ReadonlyMap<TensorKey, Segment>,
-  executor: Executor,
   signal: AbortSignal,
 ): Promise<ReplayWithRepairs> {
   const outputs = pairs.map((pair) => pair.candidate);
   const graph = segmentGraph(candidate.observation);
-  const inSingle = tensorsInSingle(candidate.model);
-  const substitutions = substitutionsFor(pairs, reference, candidate.observation);
-  const evaluate = (repairs: Values) =>
-    evaluateCut(candidate, substitutions, repairs, outputs, executor, signal);
+  const { program } = candidate;
+  const replaced = substitutionsFor(pairs, reference, candidate.observation);
+  const evaluate = (parameters: Values) =>
+    program.evaluate({ outputs, replaced, parameters }, signal);
 
   const onReference = await evaluate(new Map());
   const faulty = parameters.filter(isFaulty);
@@ -104,12 +83,12 @@ export async function replayCandidate(
     ),
     onReferenceDouble: measured(
       await inDouble(() =>
-        evaluateCut(candidate, substitutions, repairs, outputs, executor, signal, true),
+        program.evaluate({ outputs, replaced, parameters: repairs, double: true }, signal),
       ),
       (output) => segments.get(output)?.ops ?? [],
     ),
     ownDouble: measured(
-      await inDouble(() => evaluateCut(candidate, [], new Map(), outputs, executor, signal, true)),
+      await inDouble(() => program.evaluate({ outputs, double: true }, signal)),
       (output) => segmentOf(output, new Set(), graph).ops,
     ),
   };
@@ -119,10 +98,9 @@ export async function replayCandidate(
     values: Values,
     opsBehind: (output: TensorKey) => readonly ObservedOp[],
   ): Values {
-    if (inSingle.size === 0) return values;
     return new Map(
-      [...values].filter(
-        ([output]) => !opsBehind(output).some((op) => op.outputs.some((key) => inSingle.has(key))),
+      [...values].filter(([output]) =>
+        opsBehind(output).every((op) => op.outputs.every((key) => program.isDouble(key))),
       ),
     );
   }
@@ -130,16 +108,15 @@ export async function replayCandidate(
 
 /** Tensors of the candidate when only the given pairs and parameters are replaced by the reference's values. */
 export async function runReplaced(
-  candidate: ReplayableCandidate,
+  { program, observation }: ReplayableCandidate,
   reference: Observation,
   pairs: readonly TensorPair[],
-  repairs: Values,
+  parameters: Values,
   outputs: readonly TensorKey[],
-  executor: Executor,
   signal: AbortSignal,
 ): Promise<Values> {
-  const substitutions = substitutionsFor(pairs, reference, candidate.observation);
-  return evaluateCut(candidate, substitutions, repairs, outputs, executor, signal);
+  const replaced = substitutionsFor(pairs, reference, observation);
+  return program.evaluate({ outputs, replaced, parameters }, signal);
 }
 
 /**
@@ -148,31 +125,23 @@ export async function runReplaced(
  * fault before it, so that leaving such a fault out would not show.
  */
 export async function runCorrected(
-  candidate: ReplayableCandidate,
+  { program, observation }: ReplayableCandidate,
   reference: Observation,
   pairs: readonly TensorPair[],
   replay: Pick<Replay, "onReferenceParameters">,
-  repairs: Values,
+  parameters: Values,
   outputs: readonly TensorKey[],
-  executor: Executor,
   signal: AbortSignal,
 ): Promise<Values> {
-  const corrected: { tensor: TensorKey; input: string; dtype: DType; value: TensorValue }[] = [];
-  const replaced: Substitution[] = [];
-  for (const { tensor, value } of substitutionsFor(pairs, reference, candidate.observation)) {
+  const corrected = new Map<TensorKey, TensorValue>();
+  const replaced = new Map<TensorKey, TensorValue>();
+  for (const [tensor, value] of substitutionsFor(pairs, reference, observation)) {
     const onReference = replay.onReferenceParameters.get(tensor);
     const correction = onReference && difference(value, onReference);
-    if (correction) {
-      const input = `${tensor}@correction`;
-      corrected.push({ tensor, input, dtype: value.dtype, value: correction });
-    } else replaced.push({ tensor, value });
+    if (correction) corrected.set(tensor, correction);
+    else replaced.set(tensor, value);
   }
-  const model = correctAt(candidate.model, corrected);
-  const feeds = {
-    ...candidate.feeds,
-    ...Object.fromEntries(corrected.map(({ input, value }) => [input, value])),
-  };
-  return evaluateCut({ ...candidate, model, feeds }, replaced, repairs, outputs, executor, signal);
+  return program.evaluate({ outputs, replaced, corrected, parameters }, signal);
 }
 
 /** a − b of two float tensors of one type; undefined for other types and where it is not finite. */
@@ -185,62 +154,26 @@ function difference(a: TensorValue, b: TensorValue): TensorValue | undefined {
   return { dtype: a.dtype, shape: a.shape, bytes: fromFloat64(values, a.dtype) };
 }
 
-async function evaluateCut(
-  candidate: ReplayableCandidate,
-  substitutions: readonly Substitution[],
-  repairs: Values,
-  outputs: readonly TensorKey[],
-  executor: Executor,
-  signal: AbortSignal,
-  double = false,
-): Promise<Map<TensorKey, TensorValue>> {
-  if (outputs.length === 0) return new Map();
-  const inputOf = (tensor: TensorKey): string => `${tensor}@reference`;
-  const dtypeOf = new Map([...candidate.observation.tensors].map(([k, t]) => [k, t.dtype]));
-  let model = parametersAsInputs(candidate.model, [...repairs.keys()]);
-  model =
-    substitutions.length > 0
-      ? cutAt(
-          model,
-          substitutions.map(({ tensor }) => ({ tensor, input: inputOf(tensor) })),
-          [...outputs],
-          dtypeOf,
-        )
-      : withOutputs(model, [...outputs], { only: true });
-  let feeds: Feeds = {
-    ...candidate.feeds,
-    ...Object.fromEntries(repairs),
-    ...Object.fromEntries(substitutions.map(({ tensor, value }) => [inputOf(tensor), value])),
-  };
-  if (double) {
-    model = toDouble(model);
-    feeds = Object.fromEntries(
-      Object.entries(feeds).map(([name, value]) => [name, convertFloats(value, "float64")]),
-    );
-  }
-  const read = new Set(model.graph?.input.map((input) => input.name));
-  const wanted = Object.fromEntries(Object.entries(feeds).filter(([name]) => read.has(name)));
-  const values = await executor.evaluate(serialise(model), wanted, outputs, signal);
-  return new Map(Object.entries(values));
-}
-
+/** What replaces the candidate's tensors: the reference's values in the candidate's layout and type. */
 function substitutionsFor(
   pairs: readonly TensorPair[],
   reference: Observation,
   candidate: Observation,
-): Substitution[] {
-  return pairs.flatMap((pair) => {
+): Map<TensorKey, TensorValue> {
+  const substitutions = new Map<TensorKey, TensorValue>();
+  for (const pair of pairs) {
     const r = reference.tensors.get(pair.reference);
     const c = candidate.tensors.get(pair.candidate);
-    if (!r?.value || !c?.value || !pair.alignment) return [];
+    if (!r?.value || !c?.value || !pair.alignment) continue;
     // The padded columns of an attention matrix's valid rows multiply live values: the whole matrix is put in place.
     const isAttentionMatrix = r.layout.kind === "padded" && r.layout.axes.length > 1;
     const value =
       isAttentionMatrix && sameShape(r.shape, c.shape)
         ? convertFloats(r.value, c.dtype)
         : substitute(r.value, c.value, pair.alignment);
-    return [{ tensor: pair.candidate, value }];
-  });
+    substitutions.set(pair.candidate, value);
+  }
+  return substitutions;
 }
 
 /** The reference's values in the shape and type of the candidate's parameter; `turned` prefers the transpose. */
@@ -271,12 +204,6 @@ function differenceAt(pair: TensorPair, reference: Observation, values: Values):
   const r = reference.tensors.get(pair.reference)?.value;
   const c = values.get(pair.candidate);
   return r && c && pair.alignment ? relL2(r, c, pair.alignment) : Infinity;
-}
-
-function tensorsInSingle(model: ModelProto): ReadonlySet<TensorKey> {
-  const types = new Set(opsWithoutDouble(model));
-  const nodes = model.graph?.node.filter((node) => types.has(node.opType)) ?? [];
-  return new Set(nodes.flatMap((node) => node.output));
 }
 
 /** A kernel that does not exist in float64 leaves the noise unmeasured; the gate then falls back to the type's own. */

@@ -70,7 +70,7 @@ export function parameterProblems(
       severity: "warning",
       code: "parameter-without-effect",
       message: `${finding.candidate.name} differs from the reference's ${finding.reference?.name ?? ""}, ${
-        candidate.replayable
+        candidate.program
           ? "but nothing that was compared is over its gate because of it"
           : "and a recording cannot tell what that does to the result"
       }`,

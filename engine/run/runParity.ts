@@ -82,7 +82,7 @@ export async function runParity(options: RunOptions): Promise<Report> {
       const candidate = await load(id, inputs);
       onProgress(`Comparing ${id} with ${referenceId}`, 0.1 + (index + 0.4) * share);
       const result = await inUsersTerms(id, () =>
-        compareCandidate(reference, candidate, { runFile, executor, signal }),
+        compareCandidate(reference, candidate, { rules: runFile, signal }),
       );
       compared.push({ candidate, result });
     }

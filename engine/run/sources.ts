@@ -18,6 +18,11 @@ export function relativeToBase(base: string, absolute: string): string {
     : relative.split(path.sep).join("/");
 }
 
+/** The name that a file has for the report, given relative to the folder of the trace or model that mentions it. */
+export function rebase(file: string, folder: string, base: string): string {
+  return file === "" ? "" : relativeToBase(base, path.resolve(folder, file));
+}
+
 /** Reads the functions that took part, so that the report is complete without the workspace. */
 export async function readSources(
   base: string,

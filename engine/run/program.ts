@@ -1,0 +1,30 @@
+import type { TensorKey } from "../core/observation.js";
+import type { TensorValue } from "../core/tensorValue.js";
+
+export type Values = ReadonlyMap<TensorKey, TensorValue>;
+
+/**
+ * A candidate whose ops can be evaluated again on other values, whatever executes them: a model in ONNX Runtime, the ops
+ * of a torch trace in the user's own torch.
+ */
+export interface Program {
+  /**
+   * Evaluates what `outputs` need. An output that cannot be evaluated is left out.
+   * @throws RunnerFailure when the executor refuses, dies or does not answer; the signal's reason when cancelled.
+   */
+  evaluate(request: Evaluation, signal: AbortSignal): Promise<Values>;
+  /** Whether what `double` gives for the outputs of these ops was computed in float64 throughout. */
+  isDouble(tensor: TensorKey): boolean;
+}
+
+export interface Evaluation {
+  readonly outputs: readonly TensorKey[];
+  /** What reads one of these tensors gets the given value, while the tensor itself is computed as before. */
+  readonly replaced?: Values;
+  /** What reads one of these tensors gets the computed value plus the given one. */
+  readonly corrected?: Values;
+  /** Values for parameters instead of the candidate's own. */
+  readonly parameters?: Values;
+  /** All floats in float64, casts to narrower ones left out. */
+  readonly double?: boolean;
+}

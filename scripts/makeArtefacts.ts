@@ -72,8 +72,12 @@ export async function makeArtefacts(options: ArtefactOptions): Promise<StoryRun[
       if (result.exitCode !== 0) {
         throw new Error(`${name}: the script ended with ${result.exitCode}\n${result.stderr}`);
       }
-      const torch = result.traces.find((trace) => trace.label === "Hstu");
-      const tripy = result.traces.find((trace) => trace.framework === "tripy");
+      const traces = result.index?.traces.map((trace) => ({
+        ...trace,
+        file: path.join(work, name, trace.file),
+      }));
+      const torch = traces?.find((trace) => trace.label === "Hstu");
+      const tripy = traces?.find((trace) => trace.framework === "tripy");
       if (!torch || !tripy) throw new Error(`${name}: a trace is missing`);
       if (name === "right-port") {
         const { trace, values } = await readWhole(torch.file);

@@ -3,6 +3,8 @@ import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
+import { setTimeout as delay } from "node:timers/promises";
+import type { CaptureIndex } from "../protocol/capture.js";
 import type { Executor } from "../runner/executor.js";
 import { executeTripyTrace } from "../tripy/execute.js";
 
@@ -10,87 +12,118 @@ export interface CaptureOptions {
   readonly python: string;
   /** Folder that holds the Python package `hstu_capture`. */
   readonly agentFolder: string;
-  /** The script and its arguments, as after `python`. */
+  /** The script and its arguments, or "-m", a module and its arguments, as after `python`. */
   readonly script: readonly string[];
   readonly cwd: string;
+  /** Variables that are set besides those of this process. */
+  readonly env?: Readonly<Record<string, string>>;
   /** Folder for the traces. */
   readonly out: string;
   /** Runs Tripy programs where NVIDIA's backend is not installed. */
   readonly executor: Executor;
   readonly agentOptions?: readonly string[];
+  /** What the script reads from its standard input. Default: nothing. */
+  readonly stdin?: Readable;
+  /** Gets what the script prints, as it comes. */
+  readonly onOutput?: (stream: "stdout" | "stderr", text: string) => void;
+  /** Limit for the whole script. Default: none. */
+  readonly timeoutMs?: number;
   readonly signal: AbortSignal;
 }
 
 export interface CaptureResult {
+  /** Null when a signal ended it. */
   readonly exitCode: number | null;
+  /** The signal that ended it, "SIGKILL" also where the time limit did. */
+  readonly endedBy?: NodeJS.Signals;
+  readonly timedOut: boolean;
+  /** What it printed last, at most 256 KiB each. */
   readonly stdout: string;
   readonly stderr: string;
-  /** Absolute names of the trace files, in the order in which they were recorded. */
-  readonly traces: readonly { file: string; framework: "torch" | "tripy"; label: string }[];
+  /** Absent when the script ended before the agent had begun. */
+  readonly index?: CaptureIndex;
 }
 
 /**
  * Runs a user's Python script under the capture agent. The agent speaks newline-delimited JSON over two pipes of its
  * own (file descriptors 3 and 4), never through the script's standard streams; each request asks the engine to execute
  * one Tripy program.
+ * @throws the signal's reason when cancelled; the script and what it started are killed then.
  */
 export async function captureScript(options: CaptureOptions): Promise<CaptureResult> {
-  const { signal } = options;
+  const { signal, timeoutMs, onOutput = () => {} } = options;
   signal.throwIfAborted();
-  const child = spawn(
-    options.python,
+  const child = spawnAgent(options);
+  let timedOut = false;
+  const kill = (): void => killGroup(child);
+  const timer = timeoutMs === undefined ? undefined : setTimeout(onTimeout, timeoutMs);
+  signal.addEventListener("abort", kill, { once: true });
+  try {
+    const stdout = tail(child.stdout as Readable, (text) => onOutput("stdout", text));
+    const stderr = tail(child.stderr as Readable, (text) => onOutput("stderr", text));
+    const served = serve(child.stdio[3] as Writable, child.stdio[4] as Readable, options);
+    feed(child.stdin, options.stdin);
+    const { code, by } = await ended(child);
+    await served;
+    signal.throwIfAborted();
+    const index = await readIndex(options.out);
+    return {
+      exitCode: code,
+      ...(by && { endedBy: by }),
+      timedOut,
+      stdout: stdout(),
+      stderr: stderr(),
+      ...(index && { index }),
+    };
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", kill);
+    if (child.exitCode === null && child.signalCode === null) kill();
+  }
+
+  function onTimeout(): void {
+    timedOut = true;
+    kill();
+  }
+}
+
+function spawnAgent({
+  python,
+  script,
+  cwd,
+  out,
+  agentFolder,
+  agentOptions,
+  env,
+  stdin,
+}: CaptureOptions): ChildProcess {
+  return spawn(
+    python,
     [
       "-m",
       "hstu_capture",
       "--out",
-      options.out,
+      out,
       "--engine-fd",
       "3,4",
-      ...(options.agentOptions ?? []),
+      ...(agentOptions ?? []),
       "--",
-      ...options.script,
+      ...script,
     ],
     {
-      cwd: options.cwd,
+      cwd,
       detached: true,
       env: {
         ...process.env,
-        PYTHONPATH: [options.agentFolder, process.env["PYTHONPATH"]]
+        ...env,
+        PYTHONPATH: [agentFolder, env?.["PYTHONPATH"] ?? process.env["PYTHONPATH"]]
           .filter((part) => part !== undefined && part !== "")
           .join(path.delimiter),
         PYTHONDONTWRITEBYTECODE: "1",
       },
-      stdio: ["ignore", "pipe", "pipe", "pipe", "pipe"],
+      stdio: [stdin ? "pipe" : "ignore", "pipe", "pipe", "pipe", "pipe"],
     },
   );
-  const kill = (): void => killGroup(child);
-  signal.addEventListener("abort", kill, { once: true });
-  try {
-    const stdout = collect(child.stdout as Readable);
-    const stderr = collect(child.stderr as Readable);
-    const served = serve(child.stdio[3] as Writable, child.stdio[4] as Readable, options);
-    const exitCode = await new Promise<number | null>((resolve, reject) => {
-      child.once("error", reject);
-      child.once("close", (code) => resolve(code));
-    });
-    await served;
-    signal.throwIfAborted();
-    const index = JSON.parse(await readFile(path.join(options.out, "capture.json"), "utf8")) as {
-      traces: { file: string; framework: "torch" | "tripy"; label: string }[];
-    };
-    return {
-      exitCode,
-      stdout: stdout(),
-      stderr: stderr(),
-      traces: index.traces.map((trace) => ({
-        ...trace,
-        file: path.resolve(options.out, trace.file),
-      })),
-    };
-  } finally {
-    signal.removeEventListener("abort", kill);
-    killGroup(child);
-  }
 }
 
 async function serve(
@@ -121,20 +154,53 @@ async function serve(
   }
 }
 
-function collect(stream: Readable): () => string {
+function feed(target: Writable | null, source: Readable | undefined): void {
+  if (!target || !source) return;
+  // The script may end, or close its standard input, before all is read.
+  target.on("error", () => source.unpipe(target));
+  source.pipe(target);
+}
+
+async function ended(
+  child: ChildProcess,
+): Promise<{ code: number | null; by: NodeJS.Signals | null }> {
+  const closed = new Promise<void>((resolve) => child.once("close", () => resolve()));
+  const exit = await new Promise<{ code: number | null; by: NodeJS.Signals | null }>(
+    (resolve, reject) => {
+      child.once("error", reject);
+      child.once("exit", (code, by) => resolve({ code, by }));
+    },
+  );
+  const patience = new AbortController();
+  await Promise.race([closed, delay(2000, undefined, { signal: patience.signal })]);
+  patience.abort();
+  // A process that the script left behind may hold the pipes open.
+  for (const pipe of child.stdio) pipe?.destroy();
+  return exit;
+}
+
+async function readIndex(folder: string): Promise<CaptureIndex | undefined> {
+  const text = await readFile(path.join(folder, "capture.json"), "utf8").catch(() => undefined);
+  return text === undefined ? undefined : (JSON.parse(text) as CaptureIndex);
+}
+
+const keptCharacters = 256 * 1024;
+
+function tail(stream: Readable, onText: (text: string) => void): () => string {
   let text = "";
   stream.setEncoding("utf8").on("data", (chunk: string) => {
-    text += chunk;
+    text = (text + chunk).slice(-keptCharacters);
+    onText(chunk);
   });
   return () => text;
 }
 
 /** The script may have started processes of its own: they share its group. */
 function killGroup(child: ChildProcess): void {
-  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+  if (child.pid === undefined) return;
   try {
     process.kill(-child.pid, "SIGKILL");
   } catch {
-    child.kill("SIGKILL");
+    // The group has ended.
   }
 }

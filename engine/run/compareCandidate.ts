@@ -17,7 +17,7 @@ import {
 import type { TensorValue } from "../core/tensorValue.js";
 import { pairVerdict } from "../core/verdicts.js";
 import type { Implementation, Pair, Problem, Repair } from "../protocol/report.js";
-import type { ComparisonRules } from "../protocol/rules.js";
+import type { ComparisonRules } from "../protocol/runFile.js";
 import { fromWire } from "../protocol/wire.js";
 import type { ObservedImplementation } from "./observe.js";
 import { requireSameInputs } from "./sameInputs.js";

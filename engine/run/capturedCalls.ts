@@ -1,0 +1,143 @@
+import path from "node:path";
+import type { Subject } from "../core/implementations.js";
+import { isFloat } from "../core/dtypes.js";
+import { propagateLayouts } from "../core/layoutPropagation.js";
+import { isTelling } from "../core/sameTensor.js";
+import type { ObservedParameter } from "../core/observation.js";
+import type { TensorValue } from "../core/tensorValue.js";
+import type { CapturedTrace, CaptureIndex } from "../protocol/capture.js";
+import type { TraceFile } from "../protocol/trace.js";
+import { readSafetensors } from "../trace/safetensors.js";
+import { openTrace, type OpenedTrace } from "../trace/traceReader.js";
+
+/** One recorded call of a script: a call of a torch model or function, or one execution of a Tripy program. */
+export interface CapturedCall extends Subject {
+  readonly label: string;
+  readonly entry: CapturedTrace;
+  /** Absolute. */
+  readonly file: string;
+  /** Values of a Tripy program's input ports in this execution. */
+  readonly feeds: ReadonlyMap<string, TensorValue>;
+}
+
+/** Executions of one program with different values that are looked at: a warm-up is not what the check compares. */
+const mostExecutions = 8;
+
+/** Reads what is needed to choose among the recorded calls: inputs and parameters, not what lies between them. */
+export async function readCapturedCalls(
+  capture: CaptureIndex,
+  folder: string,
+): Promise<CapturedCall[]> {
+  const calls: CapturedCall[] = [];
+  const idOf = uniqueIds();
+  const entries = capture.traces
+    .map((entry, index) => ({ entry, order: entry.order ?? index }))
+    .sort((a, b) => a.order - b.order);
+  for (const { entry, order } of entries) {
+    const file = path.resolve(folder, entry.file);
+    const opened = await openTrace(file);
+    try {
+      const { trace } = opened;
+      const common = {
+        framework: entry.framework,
+        label: entry.label,
+        entry,
+        file,
+        order,
+        object: `${entry.framework} ${entry.object ?? `call ${order}`}`,
+        isJagged: [...propagateLayouts(trace).values()].some(({ kind }) => kind === "jagged"),
+        dataOps: countDataOps(trace),
+      };
+      if (common.dataOps === 0) continue;
+      const parameters = await readParameters(opened);
+      for (const feeds of await feedsOf(entry, opened, folder)) {
+        const inputs = [...feeds].map(([name, value]) => ({ name, value }));
+        calls.push({ ...common, id: idOf(entry.label), parameters, inputs, feeds });
+      }
+    } finally {
+      await opened.close();
+    }
+  }
+  return calls;
+}
+
+/** The trace with constants that hold values of their own as parameters: a compiled function's weights have no other form. */
+export function withConstantsAsParameters(
+  trace: TraceFile,
+  values: (tensor: number) => TensorValue | undefined,
+): TraceFile {
+  if (trace.parameters.length > 0) return trace;
+  const parameters = trace.ops.flatMap((op) => {
+    const [tensor] = op.outputs;
+    if (op.kind !== "Constant" || tensor === undefined) return [];
+    const value = values(tensor);
+    if (!value || !isFloat(value.dtype) || !isTelling(value)) return [];
+    const name = trace.tensors.find(({ id }) => id === tensor)?.names[0] ?? `constant ${tensor}`;
+    const [declaredAt] = op.stack;
+    return [{ name, tensor, ...(declaredAt !== undefined && { declaredAt }) }];
+  });
+  return { ...trace, parameters };
+}
+
+async function feedsOf(
+  entry: CapturedTrace,
+  opened: OpenedTrace,
+  folder: string,
+): Promise<ReadonlyMap<string, TensorValue>[]> {
+  if (entry.framework === "torch" || !entry.executions) {
+    const inputs = new Map<string, TensorValue>();
+    for (const { name, tensor } of opened.trace.inputs) {
+      if (opened.ref(tensor)) inputs.set(name, await opened.read(tensor));
+    }
+    return [inputs];
+  }
+  const different = new Map<string, ReadonlyMap<string, TensorValue>>();
+  for (const { inputs } of entry.executions.slice(0, 64)) {
+    if (different.size === mostExecutions) break;
+    const feeds = await readSafetensors(path.resolve(folder, inputs));
+    const key = [...feeds].map(([name, { bytes }]) => `${name}:${checksum(bytes)}`).join();
+    if (!different.has(key)) different.set(key, feeds);
+  }
+  return [...different.values()];
+}
+
+async function readParameters(opened: OpenedTrace): Promise<ObservedParameter[]> {
+  const constants = new Map<number, TensorValue>();
+  if (opened.trace.parameters.length === 0) {
+    for (const op of opened.trace.ops) {
+      const [tensor] = op.outputs;
+      if (op.kind !== "Constant" || tensor === undefined || !opened.ref(tensor)) continue;
+      constants.set(tensor, await opened.read(tensor));
+    }
+  }
+  const trace = withConstantsAsParameters(opened.trace, (tensor) => constants.get(tensor));
+  const parameters: ObservedParameter[] = [];
+  for (const { name, tensor } of trace.parameters) {
+    if (!opened.ref(tensor)) continue;
+    parameters.push({ name, tensor: String(tensor), value: await opened.read(tensor) });
+  }
+  return parameters;
+}
+
+function countDataOps({ ops, tensors }: TraceFile): number {
+  const data = new Set(
+    tensors.filter(({ dtype, shape }) => isFloat(dtype) && shape.length >= 2).map(({ id }) => id),
+  );
+  return ops.filter((op) => op.kind !== "Constant" && op.outputs.some((id) => data.has(id))).length;
+}
+
+function uniqueIds(): (label: string) => string {
+  const used = new Map<string, number>();
+  return (label) => {
+    const count = (used.get(label) ?? 0) + 1;
+    used.set(label, count);
+    return count === 1 ? label : `${label}.${count}`;
+  };
+}
+
+/** FNV-1a, enough to tell executions apart whose values differ at all: a clash only compares one of them less. */
+function checksum(bytes: Uint8Array): number {
+  let hash = 0x811c9dc5;
+  for (const byte of bytes) hash = Math.imul(hash ^ byte, 0x01000193);
+  return hash >>> 0;
+}

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // Bundles everything that runs: the extension, the engine's server, its runner child, the command line and the panel.
-import { access, chmod, readFile } from "node:fs/promises";
+import { access, chmod, cp, readFile, rm } from "node:fs/promises";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -64,6 +64,7 @@ for (const { reason } of failures) {
 }
 if (failures.length > 0) process.exit(1);
 await chmod(path.join(root, "dist/cli.mjs"), 0o755).catch(() => undefined);
+await copyAgent();
 console.error(`built dist/ in ${((performance.now() - started) / 1000).toFixed(2)} s`);
 
 async function bundle(options) {
@@ -84,6 +85,16 @@ async function bundle(options) {
     define: { HSTU_PARITY_VERSION: JSON.stringify(version) },
     ...options,
     entryPoints,
+  });
+}
+
+/** The capture agent runs in the user's Python, from its sources. */
+async function copyAgent() {
+  const target = path.join(root, "dist/capture");
+  await rm(target, { recursive: true, force: true });
+  await cp(path.join(root, "engine/capture/hstu_capture"), path.join(target, "hstu_capture"), {
+    recursive: true,
+    filter: (file) => path.basename(file) !== "__pycache__",
   });
 }
 

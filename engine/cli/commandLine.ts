@@ -1,7 +1,8 @@
 import path from "node:path";
+import type { Readable } from "node:stream";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import type { Provider } from "../protocol/runFile.js";
-import { toolVersion } from "../run/runParity.js";
+import { toolVersion } from "../run/assembleReport.js";
 import { exitCodes } from "./exitCodes.js";
 import { runCommand, type LogLevel, type RunCommandOptions } from "./runCommand.js";
 
@@ -11,8 +12,11 @@ export interface Terminal {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly stdout: TerminalStream;
   readonly stderr: TerminalStream;
+  readonly stdin?: Readable;
   /** The bundled runner child. */
   readonly runnerEntry: string;
+  /** Folder that holds the Python package of the capture agent. */
+  readonly agentFolder: string;
 }
 
 export interface TerminalStream {
@@ -24,6 +28,7 @@ export interface TerminalStream {
 /** Understands the arguments, runs the command and returns the process's exit code. Never throws for a wrong request. */
 export async function runCommandLine(args: readonly string[], terminal: Terminal): Promise<number> {
   let exitCode: number = exitCodes.success;
+  const moduleAt = moduleOption(args);
   const program = new Command("hstu-parity")
     .description("Finds the line that makes a port of a model differ from its reference.")
     .version(toolVersion, "-V, --version", "print the version")
@@ -40,10 +45,10 @@ export async function runCommandLine(args: readonly string[], terminal: Terminal
     });
   program
     .command("run")
-    .description("compare the implementations that a run file names")
-    .usage("[options] FILE.parity.json")
+    .description("compare the implementations that a script calls or a run file names")
+    .usage("[options] FILE.parity.json | script.py [args…] | -m package.module [args…]")
     .helpOption("-h, --help", "print this help")
-    .argument("[file]", "the run file, FILE.parity.json")
+    .argument("[file]", "a run file, or a Python script; what follows a script is its own")
     .argument("[rest...]")
     .configureHelp({ visibleArguments: (command) => command.registeredArguments.slice(0, 1) })
     .option("--reference <id>", "take this implementation as the reference")
@@ -53,7 +58,18 @@ export async function runCommandLine(args: readonly string[], terminal: Terminal
         providers,
       ),
     )
-    .option("--timeout <seconds>", "limit for one evaluation", positiveNumber, 120)
+    .option("--python <path>", "run the script with this Python")
+    .option(
+      "--timeout <seconds>",
+      "limit for a script and for one evaluation (default: 600 and 120)",
+      positiveNumber,
+    )
+    .option(
+      "--byte-budget <mebibytes>",
+      "keep floats beyond this as statistics and samples (default: 4096)",
+      positiveNumber,
+    )
+    .option("--no-cache", "run the script although nothing has changed")
     .option("--report <path>", "also write the whole report there, as JSON")
     .addOption(
       new Option("--format <format>", "what to print on stdout")
@@ -65,20 +81,22 @@ export async function runCommandLine(args: readonly string[], terminal: Terminal
         .choices(["error", "warn", "info", "debug"])
         .default("warn"),
     )
-    .addOption(new Option("-m <module>").hideHelp())
+    .addOption(new Option("-m <module>", "run a module, as python -m does"))
     // Everything after a script is the script's own.
     .passThroughOptions(args.some(isScript))
     .addHelpText("after", afterRunHelp)
     .exitOverride()
     .action(async (file: string | undefined, rest: string[], given: GivenOptions) => {
-      const options = wantedRun(file, rest, given, terminal, ["hstu-parity", ...args]);
+      const options = wantedRun(file, moduleAt < 0 ? rest : args.slice(moduleAt + 2), given, terminal, [
+        "hstu-parity",
+        ...args,
+      ]);
       if (typeof options === "string") {
         terminal.stderr.write(options);
         exitCode = exitCodes.wrongRequest;
       } else exitCode = await runCommand(options, terminal);
     });
   // Everything after a module is the module's own.
-  const moduleAt = args.indexOf("-m");
   const own = moduleAt < 0 ? args : args.slice(0, moduleAt + 2);
   try {
     await program.parseAsync([...own], { from: "user" });
@@ -93,7 +111,10 @@ interface GivenOptions {
   readonly reference?: string;
   readonly candidate?: string[];
   readonly provider?: Provider;
-  readonly timeout: number;
+  readonly timeout?: number;
+  readonly python?: string;
+  readonly byteBudget?: number;
+  readonly cache: boolean;
   readonly report?: string;
   readonly format: "text" | "json";
   readonly logLevel: LogLevel;
@@ -108,33 +129,45 @@ function wantedRun(
   { cwd }: Terminal,
   command: readonly string[],
 ): RunCommandOptions | string {
-  if (given.m !== undefined || (file !== undefined && isScript(file))) {
-    const what = given.m === undefined ? file : `-m ${given.m}`;
+  const common = {
+    ...(given.reference !== undefined && { reference: given.reference }),
+    ...(given.candidate && { candidates: given.candidate }),
+    ...(given.provider && { provider: given.provider }),
+    ...(given.timeout !== undefined && { timeoutMs: given.timeout * 1000 }),
+    ...(given.report !== undefined && { report: path.resolve(cwd, given.report) }),
+    ...(given.python !== undefined && { python: given.python }),
+    useCache: given.cache,
+    format: given.format,
+    logLevel: given.logLevel,
+    command,
+  };
+  const script = {
+    args: rest,
+    ...(given.byteBudget !== undefined && { byteBudget: given.byteBudget * 2 ** 20 }),
+  };
+  if (given.m !== undefined) return { ...common, script: { ...script, module: given.m } };
+  if (file === undefined) {
     return refusal(
-      `${what}: a Python script cannot be run yet`,
-      "Record its traces or export its models, name them in a run file, and run that: hstu-parity run FILE.parity.json",
+      "a run file or a script is missing",
+      "Name one: hstu-parity run FILE.parity.json, or hstu-parity run script.py",
     );
   }
-  if (file === undefined) {
-    return refusal("a run file is missing", "Name one: hstu-parity run FILE.parity.json");
-  }
+  const absolute = path.resolve(cwd, file);
+  if (isScript(file)) return { ...common, script: { ...script, script: absolute } };
   if (rest.length > 0) {
     return refusal(
       `one run file at a time, but there are ${rest.length + 1}: ${[file, ...rest].join(" ")}`,
       "Run each by a command of its own.",
     );
   }
-  return {
-    runFile: path.resolve(cwd, file),
-    ...(given.reference !== undefined && { reference: given.reference }),
-    ...(given.candidate && { candidates: given.candidate }),
-    ...(given.provider && { provider: given.provider }),
-    timeoutMs: given.timeout * 1000,
-    ...(given.report !== undefined && { report: path.resolve(cwd, given.report) }),
-    format: given.format,
-    logLevel: given.logLevel,
-    command,
-  };
+  return { ...common, runFile: absolute };
+}
+
+/** Where `-m` stands as our own option: before any script, which has the rest to itself. */
+function moduleOption(args: readonly string[]): number {
+  const at = args.indexOf("-m");
+  const script = args.findIndex(isScript);
+  return script >= 0 && script < at ? -1 : at;
 }
 
 function refusal(message: string, nextStep: string): string {
@@ -163,6 +196,7 @@ const providers: readonly Provider[] = ["auto", "tensorrt", "cuda", "webgpu", "c
 const afterHelp = `
 Example:
   $ hstu-parity run samples/hstu/silent-bug.parity.json
+  $ hstu-parity run samples/hstu/tripy_hstu_example.py --config tiny
 
 "hstu-parity run --help" has all options and more examples.`;
 
@@ -174,6 +208,8 @@ Examples:
       compares one candidate and keeps the whole report
   $ hstu-parity run --format json port.parity.json > out.json
       for other programs: stdout has the report and nothing else
+  $ hstu-parity run --timeout 60 compare.py --batch 4
+      runs your script, finds what it called on the same inputs, and compares that
 
 Exit codes:
   0  pass, or pass with warnings      3  unknown: too little could be compared

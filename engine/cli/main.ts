@@ -11,5 +11,7 @@ process.exitCode = await runCommandLine(process.argv.slice(2), {
   env: process.env,
   stdout: process.stdout,
   stderr: process.stderr,
+  stdin: process.stdin,
+  agentFolder: fileURLToPath(new URL("./capture", import.meta.url)),
   runnerEntry: fileURLToPath(new URL("./runner.mjs", import.meta.url)),
 });

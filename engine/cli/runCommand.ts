@@ -1,9 +1,12 @@
+import { existsSync } from "node:fs";
 import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import type { Problem } from "../protocol/report.js";
+import { findInterpreter } from "../capture/interpreter.js";
+import type { Problem, Report } from "../protocol/report.js";
 import type { Provider } from "../protocol/runFile.js";
-import { UserError } from "../protocol/userError.js";
+import { UserError, userError } from "../protocol/userError.js";
 import { runParity } from "../run/runParity.js";
+import { runScriptCached } from "../run/runScriptCached.js";
 import { RunnerFailure } from "../runner/executor.js";
 import type { Terminal } from "./commandLine.js";
 import { exitCodeOfVerdict, exitCodes } from "./exitCodes.js";
@@ -14,11 +17,16 @@ export type LogLevel = "error" | "warn" | "info" | "debug";
 
 export interface RunCommandOptions {
   /** Absolute. */
-  readonly runFile: string;
+  readonly runFile?: string;
+  /** Instead of a run file. */
+  readonly script?: ScriptTarget;
   readonly reference?: string;
   readonly candidates?: readonly string[];
   readonly provider?: Provider;
-  readonly timeoutMs: number;
+  readonly timeoutMs?: number;
+  /** The Python that runs scripts. */
+  readonly python?: string;
+  readonly useCache: boolean;
   /** Absolute. */
   readonly report?: string;
   readonly format: "text" | "json";
@@ -27,21 +35,32 @@ export interface RunCommandOptions {
   readonly command: readonly string[];
 }
 
-/** Runs one run file: the result on stdout, progress and errors on stderr. Returns the exit code. */
+export interface ScriptTarget {
+  /** Absolute. */
+  readonly script?: string;
+  /** As after `python -m`. */
+  readonly module?: string;
+  readonly args: readonly string[];
+  readonly byteBudget?: number;
+}
+
+/** Runs a run file or a script: the result on stdout, progress and errors on stderr. Returns the exit code. */
 export async function runCommand(options: RunCommandOptions, terminal: Terminal): Promise<number> {
   const cancel = cancelOnSignals();
   const progress = createProgress(terminal, options.logLevel);
   try {
     const target =
       options.report === undefined ? undefined : await openReportTarget(options.report);
-    const { report: _, format, logLevel: __, ...run } = options;
-    const report = await runParity({
-      ...run,
-      ...(isInside(terminal.cwd, options.runFile) && { base: terminal.cwd }),
-      runnerEntry: terminal.runnerEntry,
-      signal: cancel.signal,
-      onProgress: progress.show,
-    });
+    const { format } = options;
+    const report = options.script
+      ? await runTarget(options, options.script, terminal, progress, cancel.signal)
+      : await runParity({
+          ...common(options, terminal),
+          runFile: options.runFile ?? "",
+          ...(isInside(terminal.cwd, options.runFile ?? "") && { base: terminal.cwd }),
+          signal: cancel.signal,
+          onProgress: progress.show,
+        });
     cancel.signal.throwIfAborted();
     progress.clear();
     await target?.write(report);
@@ -66,6 +85,69 @@ export async function runCommand(options: RunCommandOptions, terminal: Terminal)
     return exitCode;
   } finally {
     cancel.release();
+  }
+}
+
+function common(
+  { reference, candidates, provider, timeoutMs, command }: RunCommandOptions,
+  { runnerEntry }: Terminal,
+) {
+  return {
+    ...(reference !== undefined && { reference }),
+    ...(candidates && { candidates }),
+    ...(provider && { provider }),
+    ...(timeoutMs !== undefined && { timeoutMs }),
+    command,
+    runnerEntry,
+  };
+}
+
+async function runTarget(
+  options: RunCommandOptions,
+  { script, module = "", args, byteBudget }: ScriptTarget,
+  terminal: Terminal,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<Report> {
+  const { cwd, env, agentFolder, stdin, stderr } = terminal;
+  if (script !== undefined && !existsSync(script)) {
+    throw userError(
+      "script-missing",
+      `there is no script ${shownFile(script, cwd)}`,
+      "Check the path.",
+    );
+  }
+  const folder = script === undefined ? cwd : path.dirname(script);
+  const interpreter = await findInterpreter({
+    given: options.python === undefined ? [] : [{ path: options.python, source: "option" }],
+    folders: [folder, cwd],
+    env,
+    signal,
+  });
+  try {
+    return await runScriptCached(
+      {
+        ...common(options, terminal),
+        target: script === undefined ? { module } : { script },
+        args,
+        cwd,
+        base: isInside(cwd, folder) || folder === cwd ? cwd : folder,
+        interpreter,
+        agentFolder,
+        ...(byteBudget !== undefined && { byteBudget }),
+        ...(stdin && { stdin }),
+        onOutput: (_, text) => {
+          progress.clear();
+          if (options.logLevel !== "error") stderr.write(text);
+        },
+        signal,
+        onProgress: progress.show,
+      },
+      { env, useCache: options.useCache },
+    );
+  } finally {
+    // A terminal that nobody reads any more must not keep the process alive.
+    stdin?.destroy();
   }
 }
 

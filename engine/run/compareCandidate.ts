@@ -28,6 +28,8 @@ import { parameterProblems, reportParameters } from "./reportParameters.js";
 export interface CompareOptions {
   readonly rules: ComparisonRules;
   readonly signal: AbortSignal;
+  /** Whether both are known to have got the same inputs, under whatever names. */
+  readonly inputsAreKnown?: boolean;
 }
 
 export interface ComparedCandidate {
@@ -40,9 +42,9 @@ export interface ComparedCandidate {
 export async function compareCandidate(
   reference: ObservedImplementation,
   candidate: ObservedImplementation,
-  { rules, signal }: CompareOptions,
+  { rules, signal, inputsAreKnown = false }: CompareOptions,
 ): Promise<ComparedCandidate> {
-  requireSameInputs(reference, candidate);
+  if (!inputsAreKnown) requireSameInputs(reference, candidate);
   const r = reference.observation;
   const c = candidate.observation;
   const parameters = compareParameters(r.parameters, c.parameters, rules.parameterPairs);

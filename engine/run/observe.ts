@@ -5,7 +5,8 @@ import { loadModel } from "../onnx/model.js";
 import type { Problem } from "../protocol/report.js";
 import type { OnnxModelSource, RecordedTraceSource } from "../protocol/runFile.js";
 import type { TraceRun } from "../protocol/trace.js";
-import type { Executor } from "../runner/executor.js";
+import { userError } from "../protocol/userError.js";
+import { RunnerFailure, type Executor } from "../runner/executor.js";
 import { observeModel } from "./observeModel.js";
 import { observeTrace } from "./observeTrace.js";
 import type { Program } from "./program.js";
@@ -59,4 +60,15 @@ export async function observe(options: ObserveOptions): Promise<ObservedImplemen
     signal,
     inputs,
   });
+}
+
+/** What ONNX Runtime refuses is a mistake in the model or its inputs; a crash or a time-out is not. */
+export async function inUsersTerms<T>(id: string, run: () => Promise<T>): Promise<T> {
+  try {
+    return await run();
+  } catch (error) {
+    if (!(error instanceof RunnerFailure)) throw error;
+    if (error.code === "runner-crashed" || error.code === "runner-timeout") throw error;
+    throw userError(error.code, `${id}: ${error.message}`, error.nextStep);
+  }
 }

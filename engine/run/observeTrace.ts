@@ -7,6 +7,7 @@ import { fromWire } from "../protocol/wire.js";
 import { openTrace } from "../trace/traceReader.js";
 import type { ObservedImplementation } from "./observe.js";
 import { rebase } from "./sources.js";
+import { torchProgram, type TorchExecutor } from "./torchProgram.js";
 
 export interface ObserveTraceOptions {
   readonly id: string;
@@ -15,6 +16,8 @@ export interface ObserveTraceOptions {
   /** Absolute. */
   readonly file: string;
   readonly base: string;
+  /** Evaluates the trace's ops again; without it nothing can tell what a difference was introduced by. */
+  readonly torch?: TorchExecutor;
 }
 
 /** Reads a recorded trace with all its values. */
@@ -23,6 +26,7 @@ export async function observeTrace({
   label,
   file: absolute,
   base,
+  torch,
 }: ObserveTraceOptions): Promise<ObservedImplementation> {
   const opened = await openTrace(absolute);
   try {
@@ -90,6 +94,7 @@ export async function observeTrace({
       unusedInputs: trace.inputs
         .filter((port) => !read.has(String(port.tensor)))
         .map((port) => port.name),
+      ...(torch && trace.framework === "torch" && { program: torchProgram(absolute, torch) }),
       problems: [],
     };
   } finally {

@@ -1,20 +1,16 @@
-import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
-import os from "node:os";
 import path from "node:path";
-import { worstVerdict } from "../core/verdicts.js";
-import { summarise } from "../core/summary.js";
 import type { TensorValue } from "../core/tensorValue.js";
-import type { Implementation, Problem, Report, Site } from "../protocol/report.js";
+import type { Problem, Report } from "../protocol/report.js";
 import type { Provider, RunFile } from "../protocol/runFile.js";
 import { UserError, userError } from "../protocol/userError.js";
-import { RunnerFailure } from "../runner/executor.js";
 import { createRunner } from "../runner/supervisor.js";
 import { readSafetensors } from "../trace/safetensors.js";
 import { compareCandidate, type ComparedCandidate } from "./compareCandidate.js";
-import { observe, type ObservedImplementation } from "./observe.js";
+import { inUsersTerms, observe, type ObservedImplementation } from "./observe.js";
 import { parseRunFile } from "./runFileReader.js";
-import { readSources, relativeToBase } from "./sources.js";
+import { assembleReport } from "./assembleReport.js";
+import { relativeToBase } from "./sources.js";
 
 export interface RunOptions {
   /** Absolute. */
@@ -88,61 +84,19 @@ export async function runParity(options: RunOptions): Promise<Report> {
     }
     signal.throwIfAborted();
 
-    const observed = [reference, ...compared.map(({ candidate }) => candidate)];
-    const implementations = [
-      describe(reference, {
-        total: reference.observation.parameters.length,
-        same: [],
-        transposed: [],
-        different: [],
-        notFromReference: [],
-        missing: [],
-      }),
-      ...compared.map(({ candidate, result }) => describe(candidate, result.parameters)),
-    ];
-    const pairs = compared.map(({ result }) => result.pair);
-    const { sources, problems } = await readSources(
+    return await assembleReport({
+      startedAt,
+      command: options.command,
       base,
-      observed.flatMap((implementation) => implementation.sources),
-      sitesOf(implementations, pairs),
-    );
-    const report: Report = {
-      schemaVersion: 1,
-      tool: { name: "hstu-parity", version: toolVersion },
-      verdict: worstVerdict(pairs.map((pair) => pair.verdict)),
-      summary: "",
-      run: {
-        id: randomUUID(),
-        startedAt: startedAt.toISOString(),
-        durationMs: Date.now() - startedAt.getTime(),
-        command: [...options.command],
-        base,
-        runFile: relativeToBase(base, options.runFile),
-        cache: "off",
-        emulated: [...new Set(observed.flatMap(({ ranOn }) => ranOn.emulated))],
-        environment: {
-          os: `${os.type()} ${os.release()}`,
-          cpu: os.cpus()[0]?.model ?? os.arch(),
-          gpus: [],
-          packages: { ...reference.ranOn.versions, node: process.versions.node },
-        },
-      },
-      reference: referenceId,
-      implementations,
-      sources,
-      pairs,
-      problems: [...warnings, ...compared.flatMap(({ result }) => result.problems), ...problems],
-    };
-    return { ...report, summary: summarise(report) };
+      run: { runFile: relativeToBase(base, options.runFile), cache: "off" },
+      references: [reference],
+      compared,
+      problems: warnings,
+    });
   } finally {
     executor.dispose();
   }
 }
-
-/** Set by the bundler. */
-declare const HSTU_PARITY_VERSION: string | undefined;
-export const toolVersion =
-  typeof HSTU_PARITY_VERSION === "string" ? HSTU_PARITY_VERSION : "0.0.0-source";
 
 async function loadRunFile({
   runFile: file,
@@ -175,17 +129,6 @@ function chosen(id: string, ids: readonly string[], file: string): string {
   );
 }
 
-/** What ONNX Runtime refuses is a mistake in the model or its inputs; a crash or a time-out is not. */
-async function inUsersTerms<T>(id: string, run: () => Promise<T>): Promise<T> {
-  try {
-    return await run();
-  } catch (error) {
-    if (!(error instanceof RunnerFailure)) throw error;
-    if (error.code === "runner-crashed" || error.code === "runner-timeout") throw error;
-    throw userError(error.code, `${id}: ${error.message}`, error.nextStep);
-  }
-}
-
 function inputsOf({ observation }: ObservedImplementation): Map<string, TensorValue> {
   const inputs = new Map<string, TensorValue>();
   for (const port of observation.inputs) {
@@ -193,47 +136,4 @@ function inputsOf({ observation }: ObservedImplementation): Map<string, TensorVa
     if (value) inputs.set(port.name, value);
   }
   return inputs;
-}
-
-function describe(
-  implementation: ObservedImplementation,
-  parameters: Implementation["parameters"],
-): Implementation {
-  const { id, label, kind, framework, ranOn, unusedInputs } = implementation;
-  const nonDeterminism = [...implementation.observation.tensors.values()]
-    .map((tensor) => tensor.nonDeterminism ?? 0)
-    .reduce((a, b) => Math.max(a, b), 0);
-  return {
-    id,
-    label,
-    kind,
-    framework,
-    executor: ranOn.executor,
-    provider: ranOn.provider,
-    device: ranOn.device,
-    precision: ranOn.precision,
-    standIns: ranOn.standIns,
-    ...(nonDeterminism > 0 && { nonDeterminism: { runs: 2, maxRelL2: nonDeterminism } }),
-    parameters,
-    unusedInputs: [...unusedInputs],
-  };
-}
-
-function sitesOf(implementations: readonly Implementation[], pairs: Report["pairs"]): Site[] {
-  const parameters = implementations.flatMap(({ parameters: p }) =>
-    [p.same, p.transposed, p.different, p.notFromReference, p.missing].flat(),
-  );
-  const rows = pairs.flatMap((pair) => pair.rows);
-  const origins = pairs.flatMap((pair) => pair.origins);
-  return [
-    ...parameters.flatMap((p) => [p.site, p.reference?.site, ...p.usedAt]),
-    ...rows.flatMap((row) => [row.reference?.site, row.candidate?.site]),
-    ...origins.flatMap((o) => [
-      o.site,
-      o.usedAt,
-      o.referenceSite,
-      o.referenceUsedAt,
-      ...o.alternatives.map((a) => a.site),
-    ]),
-  ].filter((site): site is Site => site !== undefined && site.file !== "" && site.line > 0);
 }

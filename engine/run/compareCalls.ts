@@ -1,0 +1,193 @@
+import { createHash } from "node:crypto";
+import { chooseImplementations, type Choice, type OpenQuestion } from "../core/implementations.js";
+import type { CapturedComparison, CaptureIndex } from "../protocol/capture.js";
+import type { Problem } from "../protocol/report.js";
+import type { ComparisonRules } from "../protocol/runFile.js";
+import { userError } from "../protocol/userError.js";
+import type { Executor } from "../runner/executor.js";
+import type { CapturedCall } from "./capturedCalls.js";
+import { compareCandidate, type ComparedCandidate } from "./compareCandidate.js";
+import { siteOf } from "./describeCapture.js";
+import { inUsersTerms, type ObservedImplementation } from "./observe.js";
+import { observeTrace } from "./observeTrace.js";
+import { observeTripy } from "./observeTripy.js";
+import type { TorchExecutor } from "./torchProgram.js";
+
+export interface CompareCallsOptions {
+  readonly base: string;
+  /** Folder of the capture. */
+  readonly folder: string;
+  readonly index: CaptureIndex;
+  readonly reference?: string;
+  readonly candidates?: readonly string[];
+  readonly rules?: ComparisonRules;
+  readonly executor: Executor;
+  readonly torch: TorchExecutor;
+  readonly signal: AbortSignal;
+  readonly onProgress: (stage: string, fraction?: number) => void;
+}
+
+export interface ComparedCalls {
+  readonly references: readonly ObservedImplementation[];
+  readonly compared: readonly { candidate: ObservedImplementation; result: ComparedCandidate }[];
+  readonly problems: readonly Problem[];
+  readonly atBest: "pass" | "unknown";
+  readonly hashes: Readonly<Record<string, string>>;
+}
+
+/** Chooses among the calls of a script what is compared with what, compares it, and says what was chosen and why. */
+export async function compareCalls(
+  calls: readonly CapturedCall[],
+  options: CompareCallsOptions,
+): Promise<ComparedCalls> {
+  const { signal, onProgress, rules = {} } = options;
+  const choice = asked(chooseImplementations(calls), calls, options);
+  const callOf = new Map(calls.map((call) => [call.id, call]));
+  const references = new Map<string, ObservedImplementation>();
+  const compared: { candidate: ObservedImplementation; result: ComparedCandidate }[] = [];
+  const hashes: Record<string, string> = {};
+  const observed = async (id: string): Promise<ObservedImplementation> => {
+    const call = callOf.get(id) as CapturedCall;
+    hashCall(call, hashes);
+    return inUsersTerms(id, () => observeCall(call, options));
+  };
+  for (const [index, { reference: referenceId, candidate: id }] of choice.pairs.entries()) {
+    const share = 0.45 / choice.pairs.length;
+    signal.throwIfAborted();
+    onProgress(`Reading ${referenceId}`, 0.5 + index * share);
+    const reference = references.get(referenceId) ?? (await observed(referenceId));
+    references.set(referenceId, reference);
+    onProgress(`Comparing ${id} with ${referenceId}`, 0.5 + (index + 0.3) * share);
+    const candidate = await observed(id);
+    const result = await inUsersTerms(id, () =>
+      compareCandidate(reference, candidate, { rules, signal, inputsAreKnown: true }),
+    );
+    compared.push({ candidate, result });
+  }
+  const problems = [...explainPairs(choice), ...explainQuestions(choice, options, callOf)];
+  if (calls.length === 0) problems.push(nothingCaptured);
+  const open = choice.questions.some((question) => isOpen(question, options.index, callOf));
+  return {
+    references: [...references.values()],
+    compared,
+    problems,
+    atBest: open || compared.length === 0 ? "unknown" : "pass",
+    hashes,
+  };
+}
+
+async function observeCall(
+  { id, label, framework, file, feeds }: CapturedCall,
+  { base, executor, torch, signal }: CompareCallsOptions,
+): Promise<ObservedImplementation> {
+  return framework === "torch"
+    ? observeTrace({ id, label, file, base, torch })
+    : observeTripy({ id, label, file, base, feeds, executor, signal });
+}
+
+/** What the user asked for goes before what was found. */
+function asked(
+  found: Choice,
+  calls: readonly CapturedCall[],
+  { reference, candidates }: Pick<CompareCallsOptions, "reference" | "candidates">,
+): Choice {
+  const ids = calls.map(({ id }) => id);
+  for (const id of [...(reference === undefined ? [] : [reference]), ...(candidates ?? [])]) {
+    if (ids.includes(id)) continue;
+    throw userError(
+      "implementation-unknown",
+      `the script called nothing that is named "${id}"`,
+      ids.length > 0 ? `Choose among: ${ids.join(", ")}.` : "It called no model at all.",
+    );
+  }
+  if (reference !== undefined) {
+    const others =
+      candidates ??
+      found.pairs
+        .flatMap((pair) => [pair.reference, pair.candidate])
+        .filter((id, index, all) => id !== reference && all.indexOf(id) === index);
+    return {
+      pairs: others.map((candidate) => ({ reference, candidate, because: "you named them" })),
+      questions: [],
+    };
+  }
+  if (!candidates) return found;
+  const pairs = found.pairs.filter(({ candidate }) => candidates.includes(candidate));
+  const lost = candidates.find((id) => !pairs.some(({ candidate }) => candidate === id));
+  if (lost === undefined) return { pairs, questions: [] };
+  throw userError(
+    "candidate-without-reference",
+    `nothing says what "${lost}" is to be compared with`,
+    `Name it: --reference ID, one of: ${ids.filter((id) => id !== lost).join(", ")}.`,
+  );
+}
+
+function explainPairs({ pairs }: Choice): Problem[] {
+  return pairs.map(({ reference, candidate, because }) => ({
+    severity: "information",
+    code: "implementations-chosen",
+    message: `${candidate} was compared with ${reference}: ${because}`,
+    nextStep: "Choose otherwise with --reference ID and --candidate ID, or in a run file.",
+  }));
+}
+
+function explainQuestions(
+  { questions }: Choice,
+  { index, base }: CompareCallsOptions,
+  callOf: ReadonlyMap<string, CapturedCall>,
+): Problem[] {
+  return questions.map(({ code, text, subjects }): Problem => {
+    const check = code === "no-shared-values" ? comparisonOf(subjects, index, callOf) : undefined;
+    const site = siteOf(check?.frame, base);
+    return {
+      severity: "warning",
+      code,
+      message: check ? `${text}, and the script does (${check.op})` : text,
+      nextStep: nextSteps[code],
+      ...(site && { site }),
+    };
+  });
+}
+
+const nextSteps: Readonly<Record<OpenQuestion["code"], string>> = {
+  "inputs-differ": "Give both the same inputs.",
+  "no-shared-values": "Copy the parameters from one into the other before comparing them.",
+  "several-references": "Say it: --reference ID --candidate ID, or in a run file.",
+  "nothing-to-compare-with":
+    "Call the model that it was ported from on the same inputs in the same script, or name both with --reference ID --candidate ID.",
+};
+
+const nothingCaptured: Problem = {
+  severity: "warning",
+  code: "nothing-captured",
+  message: "the script called no torch model and no Tripy program that computes with floats",
+  nextStep: "Run a script that calls both implementations on the same inputs.",
+};
+
+/** Two torch models that share nothing are a question only if the script itself compares them. */
+function isOpen(
+  { code, subjects }: OpenQuestion,
+  index: CaptureIndex,
+  callOf: ReadonlyMap<string, CapturedCall>,
+): boolean {
+  if (code === "no-shared-values") return comparisonOf(subjects, index, callOf) !== undefined;
+  // Evaluating a tensor to look at it is no implementation.
+  return code !== "nothing-to-compare-with" || callOf.get(subjects[0] ?? "")?.entry.kind !== "eval";
+}
+
+/** The operation by which the script itself compares the two calls. */
+function comparisonOf(
+  subjects: readonly string[],
+  { comparisons = [] }: CaptureIndex,
+  callOf: ReadonlyMap<string, CapturedCall>,
+): CapturedComparison | undefined {
+  const files = subjects.map((id) => callOf.get(id)?.entry.file);
+  return comparisons.find(({ traces }) => traces.every((file) => files.includes(file)));
+}
+
+function hashCall({ id, inputs, parameters }: CapturedCall, hashes: Record<string, string>): void {
+  for (const { name, value } of [...inputs, ...parameters]) {
+    const hash = createHash("sha256").update(value.dtype).update(value.bytes).digest("hex");
+    hashes[`${id}/${name}`] = hash;
+  }
+}

@@ -1,0 +1,73 @@
+import type { CaptureResult } from "../capture/agent.js";
+import type { CapturedFrame, CaptureIndex } from "../protocol/capture.js";
+import type { Problem, Site } from "../protocol/report.js";
+import { fromWire } from "../protocol/wire.js";
+import { relativeToBase } from "./sources.js";
+
+/** What the run of the script itself has to say, besides the comparison. */
+export function describeCapture(
+  index: CaptureIndex,
+  { timedOut, endedBy }: Pick<CaptureResult, "timedOut" | "endedBy">,
+  base: string,
+): { problems: Problem[]; atBest: "pass" | "warn" } {
+  const problems: Problem[] = [];
+  const cut = timedOut
+    ? "ran out of time"
+    : endedBy
+      ? `was ended by ${endedBy}`
+      : index.error && `raised ${index.error.type}: ${index.error.message}`;
+  if (cut !== undefined) {
+    const site = siteOf(index.error?.frames[0], base);
+    problems.push({
+      severity: "warning",
+      code: timedOut ? "script-timeout" : "script-raised",
+      message: `the script ${cut}; what it had called until then was compared`,
+      nextStep: timedOut ? "Allow more time with --timeout." : "Mend the script and run it again.",
+      ...(site && { site }),
+    });
+  }
+  for (const trace of index.traces) {
+    const { label, calls, differing, reduced } = trace;
+    if (differing !== undefined && fromWire(differing) !== 0) {
+      problems.push({
+        severity: "warning",
+        code: "results-differ",
+        message: `${label} gave different results for equal inputs in ${calls} calls: relL2 up to ${fromWire(differing).toPrecision(2)}`,
+        nextStep: "Seed what is random, or ask torch for deterministic algorithms.",
+      });
+    }
+    if (reduced) {
+      problems.push({
+        severity: "information",
+        code: "byte-budget-spent",
+        message: `${reduced.tensors} tensors of ${label} (${mebibytes(reduced.bytes)} MiB) were kept as statistics and samples only: the byte budget was spent`,
+        nextStep: "Raise --byte-budget to compare them.",
+      });
+    }
+  }
+  for (const [framework, count] of Object.entries(index.skipped ?? {})) {
+    problems.push({
+      severity: "information",
+      code: "calls-not-recorded",
+      message: `${count} more calls of ${framework} models were not recorded`,
+      nextStep: "Give the script less to do if one of them matters.",
+    });
+  }
+  if ((index.childProcesses ?? 0) > 0) {
+    problems.push({
+      severity: "information",
+      code: "child-processes",
+      message: `the script started ${index.childProcesses} processes; what they computed was not seen`,
+      nextStep: "Run what matters in the script's own process.",
+    });
+  }
+  return { problems, atBest: cut === undefined ? "pass" : "warn" };
+}
+
+export function siteOf(frame: CapturedFrame | undefined, base: string): Site | undefined {
+  return frame && { ...frame, file: relativeToBase(base, frame.file) };
+}
+
+function mebibytes(bytes: number): number {
+  return Math.round(bytes / 2 ** 20);
+}

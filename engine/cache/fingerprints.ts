@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
-import { createReadStream, type Dirent } from "node:fs";
-import { readdir, stat } from "node:fs/promises";
+import type { Dirent } from "node:fs";
+import { open, readdir, stat } from "node:fs/promises";
 import path from "node:path";
 
 /** SHA-256 of text, in hex. */
@@ -11,10 +11,19 @@ export function hashText(text: string): string {
 /** SHA-256 of a file's content, in hex. @throws when the file cannot be read. */
 export async function hashFile(file: string, signal: AbortSignal): Promise<string> {
   const hash = createHash("sha256");
-  for await (const chunk of createReadStream(file, { signal, highWaterMark: 1 << 20 })) {
-    hash.update(chunk as Buffer);
+  const handle = await open(file);
+  try {
+    const { size } = await handle.stat();
+    const buffer = Buffer.allocUnsafe(Math.min(Math.max(size, 1 << 12), 1 << 20));
+    for (;;) {
+      signal.throwIfAborted();
+      const { bytesRead } = await handle.read(buffer, 0, buffer.length);
+      if (bytesRead === 0) return hash.digest("hex");
+      hash.update(buffer.subarray(0, bytesRead));
+    }
+  } finally {
+    await handle.close();
   }
-  return hash.digest("hex");
 }
 
 /** The same for equal values, whatever the order of their fields; fields that are undefined do not count. */

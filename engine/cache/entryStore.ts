@@ -103,17 +103,18 @@ export function createEntryStore(root: string) {
     }
   }
 
-  async function remove(place: EntryPlace): Promise<boolean> {
+  /** "gone": another process was first. */
+  async function remove(place: EntryPlace): Promise<"removed" | "gone" | "kept"> {
     const gone = path.join(incoming, randomUUID());
     try {
       await mkdir(incoming, { recursive: true, mode: 0o700 });
       await rename(place.folder, gone);
-    } catch {
-      return false;
+    } catch (error) {
+      return (error as NodeJS.ErrnoException).code === "ENOENT" ? "gone" : "kept";
     }
     await rm(gone, { recursive: true, force: true }).catch(() => undefined);
     await rmdir(path.dirname(place.folder)).catch(() => undefined);
-    return true;
+    return "removed";
   }
 
   async function prepare(): Promise<void> {
@@ -213,11 +214,11 @@ function parsed(text: string): unknown {
 /** Another process may have removed the emptied folder of this key just before. */
 async function moveIn(from: string, to: string): Promise<void> {
   for (let attempt = 0; ; attempt++) {
-    await mkdir(path.dirname(to), { recursive: true, mode: 0o700 });
     try {
+      await mkdir(path.dirname(to), { recursive: true, mode: 0o700 });
       return await rename(from, to);
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "ENOENT" || attempt === 3) throw error;
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT" || attempt === 20) throw error;
     }
   }
 }

@@ -197,7 +197,7 @@ export function createRunCache({ folder, maxBytes = 2 ** 30 }: RunCacheOptions):
     for (const { place, bytes } of all.sort((a, b) => a.used - b.used)) {
       if (total <= maxBytes) break;
       if (place.id === own.id) continue;
-      if (await entries.remove(place)) total -= bytes;
+      if ((await entries.remove(place)) !== "kept") total -= bytes;
     }
   };
 
@@ -239,7 +239,7 @@ export function createRunCache({ folder, maxBytes = 2 ** 30 }: RunCacheOptions):
     clear: async () => {
       const removed = await forAll(await entries.places(), async (place) => {
         const bytes = await bytesIn(place.folder);
-        return (await entries.remove(place)) ? bytes : undefined;
+        return (await entries.remove(place)) === "removed" ? bytes : undefined;
       });
       await entries.removeLeftovers(0);
       const sizes = removed.filter((bytes) => bytes !== undefined);

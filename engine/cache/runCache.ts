@@ -149,11 +149,6 @@ export function createRunCache({ folder, maxBytes = 2 ** 30 }: RunCacheOptions):
     }
     const text = JSON.stringify(report);
     const traceFiles = traces === undefined ? {} : await sizesIn(traces);
-    const bytes = Object.values(traceFiles).reduce(
-      (sum, size) => sum + size,
-      Buffer.byteLength(text),
-    );
-    if (bytes > maxBytes) return `the run takes ${bytes} bytes, more than the cache may`;
     const entry: StoredEntry = {
       key: start.key,
       manifestHash: hashValue(manifest),
@@ -169,34 +164,39 @@ export function createRunCache({ folder, maxBytes = 2 ** 30 }: RunCacheOptions):
       reportHash: hashText(text),
       traceFiles,
     };
+    // The header of the entry is shorter than 1 kB.
+    const own = Buffer.byteLength(text) + Buffer.byteLength(JSON.stringify(entry)) + 1000;
+    const bytes = Object.values(traceFiles).reduce((sum, size) => sum + size, own);
+    if (bytes > maxBytes) return `the run takes ${bytes} bytes, more than the cache may`;
     signal.throwIfAborted();
-    const place = await entries.write(entry, text, traces);
-    await makeRoom(place, entry);
+    await entries.write(entry, text, traces);
+    // The run is kept, whatever happens to the others.
+    await makeRoom(start.key).catch(() => undefined);
     return undefined;
   };
 
-  /** What the new entry replaces goes, then what was not used for long. Two processes may do this at once. */
-  const makeRoom = async (own: EntryPlace, { manifestHash, storedAt }: StoredEntry) => {
+  /**
+   * Keeps the last used of all entries for the same run, and of all entries as many as there is room for. Every process
+   * goes by the same order and spares nothing of its own: else two of them could remove one another's entry.
+   */
+  const makeRoom = async (key: string) => {
     await entries.removeLeftovers(3_600_000);
-    const variants = await readAll(await entries.places(own.key));
-    const replaced = variants.filter(
-      ({ place, entry }, index) =>
-        place.id !== own.id &&
-        (entry instanceof DamagedEntry ||
-          index >= maxVariants ||
-          // Both of two processes must find the same one to be older, or both would go.
-          (entry.manifestHash === manifestHash && isBefore(entry, place, storedAt, own))),
-    );
-    for (const { place } of replaced) await entries.remove(place);
+    const seen = new Set<string>();
+    const variants = await readAll(await entries.places(key));
+    for (const [index, { place, entry }] of variants.entries()) {
+      const replaced =
+        entry instanceof DamagedEntry || index >= maxVariants || seen.has(entry.manifestHash);
+      if (replaced) await entries.remove(place);
+      else seen.add(entry.manifestHash);
+    }
     const all = await forAll(await entries.places(), async (place) => ({
       place,
       bytes: await bytesIn(place.folder),
       used: await usedAt(place),
     }));
     let total = all.reduce((sum, { bytes }) => sum + bytes, 0);
-    for (const { place, bytes } of all.sort((a, b) => a.used - b.used)) {
+    for (const { place, bytes } of all.sort(lastUsedFirst).reverse()) {
       if (total <= maxBytes) break;
-      if (place.id === own.id) continue;
       if ((await entries.remove(place)) !== "kept") total -= bytes;
     }
   };
@@ -279,16 +279,14 @@ async function readAll(places: readonly EntryPlace[]): Promise<Found[]> {
       return { place, entry: error, used };
     }
   });
-  return all.sort((a, b) => b.used - a.used);
+  return all.sort(lastUsedFirst);
 }
 
-function isBefore(
-  entry: StoredEntry,
-  place: EntryPlace,
-  storedAt: string,
-  own: EntryPlace,
-): boolean {
-  return entry.storedAt < storedAt || (entry.storedAt === storedAt && place.id < own.id);
+function lastUsedFirst(
+  a: { place: EntryPlace; used: number },
+  b: { place: EntryPlace; used: number },
+): number {
+  return b.used - a.used || (a.place.id < b.place.id ? 1 : -1);
 }
 
 function nameOf({ program, cwd }: CacheRequest): string {

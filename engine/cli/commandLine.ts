@@ -3,6 +3,8 @@ import type { Readable } from "node:stream";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import type { Provider } from "../protocol/runFile.js";
 import { toolVersion } from "../run/assembleReport.js";
+import { toolVersion } from "../run/runParity.js";
+import { addCacheCommand } from "./cacheCommand.js";
 import { exitCodes } from "./exitCodes.js";
 import { runCommand, type LogLevel, type RunCommandOptions } from "./runCommand.js";
 
@@ -96,6 +98,7 @@ export async function runCommandLine(args: readonly string[], terminal: Terminal
         exitCode = exitCodes.wrongRequest;
       } else exitCode = await runCommand(options, terminal);
     });
+  addCacheCommand(program, terminal, (code) => (exitCode = code));
   // Everything after a module is the module's own.
   const own = moduleAt < 0 ? args : args.slice(0, moduleAt + 2);
   try {

@@ -27,6 +27,10 @@ export interface CaptureIndex {
   sources: string[];
   /** Absolute names of all other files outside the libraries that the script opened for reading. */
   opened: string[];
+  /** Absolute names of the folders outside the libraries that the script listed; a new file there may change the run. */
+  listed?: string[];
+  /** Absolute names of files that the script tried to open for reading and that were not there. */
+  absent?: string[];
   /** Names of the environment variables that Python code read. */
   environment: string[];
   randomness: {

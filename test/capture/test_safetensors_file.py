@@ -68,7 +68,7 @@ class SafetensorsFiles(unittest.TestCase):
                 load_file(self.path)
 
     def test_values_can_be_read_back_before_the_file_is_written(self):
-        writer = SafetensorsWriter()
+        writer = SafetensorsWriter(self.path)
         self.addCleanup(writer.close)
         writer.add("a", "int8", (2,), b"\x01\x02")
         writer.add("b", "int8", (1,), b"\x03")

@@ -175,7 +175,7 @@ class SafetensorsWriter:
                     file.write(self._held[key])
             os.replace(partial, self._path)
         except OSError:
-            _remove(partial)
+            remove_quietly(partial)
             raise
 
 
@@ -235,7 +235,7 @@ class _Scratch:
 
     def drop(self) -> None:
         self.abandon()
-        _remove(self.path)
+        remove_quietly(self.path)
 
     def abandon(self) -> None:
         if self._file is not None:
@@ -243,7 +243,7 @@ class _Scratch:
             self._file = None
 
 
-def _remove(path: str) -> None:
+def remove_quietly(path: str) -> None:
     try:
         os.remove(path)
     except OSError:

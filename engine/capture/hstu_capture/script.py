@@ -46,7 +46,7 @@ def run_folder(path: str, arguments: Sequence[str], ending: Ending) -> None:
     """Runs the `__main__.py` of a folder as `python path arguments…` does."""
     _fresh_main()
     sys.argv = [path, *arguments]
-    _start_path_with(path, even_if_safe=True)
+    _start_path_with(os.path.abspath(path), even_if_safe=True)
     _run(lambda: runpy._run_module_as_main("__main__", False), ending)  # type: ignore[attr-defined]
 
 
@@ -75,16 +75,20 @@ def _start_path_with(folder: str, even_if_safe: bool = False) -> None:
 
 
 def _run(run: Callable[[], None], ending: Ending) -> None:
+    uncaught: Optional[BaseException] = None
     try:
         run()
     except SystemExit as request:
         ending.code = _code_of(request)
     except BaseException as error:
-        ending.is_interrupt = isinstance(error, KeyboardInterrupt)
+        uncaught = error
+    if uncaught is not None:
+        # Not within the clause above: what fails while the error is shown did not come from it.
+        ending.is_interrupt = isinstance(uncaught, KeyboardInterrupt)
         ending.code = 130 if ending.is_interrupt else 1
-        _hide_own_frames(error)
-        ending.error = (error, _user_frames(error))
-        _show(error, ending)
+        _hide_own_frames(uncaught)
+        ending.error = (uncaught, _user_frames(uncaught))
+        _show(uncaught, ending)
 
 
 def _code_of(request: SystemExit) -> int:

@@ -114,10 +114,12 @@ class Session:
         try:
             trace.write()
         except OSError as error:
-            self._stop_recording(error)
-            return entry
+            trace.failure = error
         finally:
             trace.close()
+        if trace.failure is not None:
+            self._stop_recording(trace.failure)
+            return entry
         reduced = trace.reduced()
         if reduced is not None:
             entry["reduced"] = reduced

@@ -6,7 +6,7 @@ import os
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from .byte_budget import ByteBudget, Summary, summarise
-from .safetensors_file import Buffer, SafetensorsWriter
+from .safetensors_file import Buffer, SafetensorsWriter, remove_quietly
 from .source_frames import SourceFrame
 
 FORMAT_VERSION = 1
@@ -53,6 +53,8 @@ class TraceBuilder:
         self._recent: Dict[int, bytes] = {}
         self._reduced: Dict[int, Summary] = {}
         self._is_abandoned = False
+        # Why the values could not be written; nothing more is then.
+        self.failure: Optional[OSError] = None
 
     @property
     def path(self) -> str:
@@ -99,7 +101,7 @@ class TraceBuilder:
 
     def value(self, tensor: int) -> Optional[bytes]:
         key = self._tensors[tensor].get("key")
-        return None if key is None else self._values.read(key)
+        return None if key is None or self._is_abandoned else self._values.read(key)
 
     def reduced(self) -> Optional[Dict[str, int]]:
         """What the byte budget left out."""
@@ -186,7 +188,11 @@ class TraceBuilder:
         trace["parameters"] = self.parameters
         trace["inputs"] = self.inputs
         trace["outputs"] = self.outputs
-        write_json(self.path, trace)
+        try:
+            write_json(self.path, trace)
+        except OSError:
+            remove_quietly(os.path.join(self.folder, self.name + ".safetensors"))
+            raise
 
     def close(self) -> None:
         self._undecided.clear()
@@ -206,7 +212,14 @@ class TraceBuilder:
         if key is None:
             key = str(tensor)
             alike.append(key)
-            self._values.add(key, entry["dtype"], entry["shape"], values)
+            try:
+                self._values.add(key, entry["dtype"], entry["shape"], values)
+            except OSError as error:
+                # The script goes on, and so does its call: only the trace ends here.
+                self.failure = error
+                self._is_abandoned = True
+                self.close()
+                return
             if self._budget is not None:
                 self._budget.spend(memoryview(values).nbytes)
         entry["key"] = key
@@ -288,14 +301,19 @@ def _glance(values: Buffer) -> Tuple[int, bytes]:
 
 def write_json(path: str, value: Any) -> None:
     """One line for each op, tensor and frame, so that two traces can be read and compared as text."""
+    # A file name that is no UTF-8 has lone surrogates in Python: as JSON's own escapes they stay readable.
     partial = f"{path}.{os.getpid()}.partial"
-    with open(partial, "w", encoding="utf-8") as file:
-        file.write("{\n")
-        for number, (key, item) in enumerate(value.items()):
-            file.write(",\n" if number else "")
-            file.write(f"{json.dumps(key)}: {_json_text(item)}")
-        file.write("\n}\n")
-    os.replace(partial, path)
+    try:
+        with open(partial, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write("{\n")
+            for number, (key, item) in enumerate(value.items()):
+                file.write(",\n" if number else "")
+                file.write(f"{json.dumps(key)}: {_json_text(item)}")
+            file.write("\n}\n")
+        os.replace(partial, path)
+    except BaseException:
+        remove_quietly(partial)
+        raise
 
 
 def _json_text(item: Any) -> str:

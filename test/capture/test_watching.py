@@ -138,6 +138,10 @@ class Randomness(unittest.TestCase):
         self.check("from numpy.random import default_rng; default_rng().random()", ["numpy"])
         self.check("import numpy as np; np.random.RandomState().rand()", ["numpy"])
         self.check("import numpy as np; np.random.RandomState(2).rand()", [])
+        with_seed = "import numpy as np\ndef f(seed): np.random.RandomState(seed).rand()\n"
+        self.check(with_seed + "f(2)", [])
+        self.check(with_seed + "f(None)", ["numpy"])
+        self.check("import numpy as np; np.random.Generator(np.random.PCG64()).random()", ["numpy"])
         self.check("import numpy as np; np.random.default_rng(5).random()", [], ["numpy.random.default_rng"])
         self.check("import numpy as np; np.random.seed(None); np.random.rand()", ["numpy"])
 
@@ -194,6 +198,7 @@ class ForkedChildren(CaptureCase):
                         self.child = os.fork()
                 return x
 
+        torch.set_num_threads(1)  # threads of OpenMP do not survive a fork
         model = Model()
         # 400 kB each: the trace has a file under way when it forks.
         model(torch.zeros(100_000))

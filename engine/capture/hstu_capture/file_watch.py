@@ -43,7 +43,7 @@ class FileWatch:
         return {
             "sources": sources,
             "opened": [file for file, kind in kinds.items() if kind == "file"],
-            "absent": [file for file, kind in kinds.items() if kind == "absent"],
+            "absent": [file for file, kind in kinds.items() if kind == "absent" and file not in sys.path],
             "environment": sorted(list(self._environment)),
         }
 

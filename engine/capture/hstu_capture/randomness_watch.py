@@ -2,7 +2,7 @@
 
 import functools
 import sys
-from types import ModuleType
+from types import FrameType
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from .import_hooks import after_import
@@ -27,7 +27,7 @@ class RandomnessWatch:
         after_import("random", self._watch_random)
         after_import("numpy.random", self._watch_numpy)
         after_import("torch.random", self._watch_torch)
-        after_import("torch", self._watch_torch_functions)
+        after_import("torch", self._watch_torch)
 
     def report(self) -> Dict[str, List[str]]:
         for generator in self._generators:
@@ -59,13 +59,20 @@ class RandomnessWatch:
         # Every other generator that gets no seed takes its entropy from here.
         bits = sys.modules.get("numpy.random.bit_generator")
         if hasattr(bits, "randbits"):
-            _wrap(bits, "randbits", lambda original: self._noting(original, "numpy"))
+            _wrap(bits, "randbits", self._noting_entropy)
         _wrap(module, "default_rng", self._seeding_where_given("numpy.random.default_rng"))
 
-    def _watch_torch(self, module: Any) -> None:
-        self._watch_torch_functions(module)
+    def _noting_entropy(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def randbits(*args: Any, **kwargs: Any) -> Any:
+            # `RandomState(seed)` asks for entropy before it takes its seed.
+            if not _is_called_with_a_value(sys._getframe(1)):
+                self.note_unseeded("numpy")
+            return original(*args, **kwargs)
 
-    def _watch_torch_functions(self, module: Any) -> None:
+        return randbits
+
+    def _watch_torch(self, module: Any) -> None:
         _wrap(module, "seed", lambda original: self._noting(original, "torch"))
         _wrap(module, "manual_seed", self._seeding_where_given("torch.manual_seed"))
 
@@ -170,6 +177,28 @@ def _without_arrays(state: Any) -> Tuple[Any, ...]:
 
 def _is_given(args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> bool:
     return any(value is not None for value in (*args, *kwargs.values()))
+
+
+def _is_called_with_a_value(frame: FrameType) -> bool:
+    """Whether the native function that `frame` is calling got one argument, plain to see, and that is not None."""
+    import dis
+
+    before: List[dis.Instruction] = []
+    for instruction in dis.get_instructions(frame.f_code):
+        if instruction.offset == frame.f_lasti:
+            break
+        if instruction.opname not in ("CACHE", "PRECALL", "KW_NAMES", "EXTENDED_ARG"):
+            before.append(instruction)
+    else:
+        return False
+    if not instruction.opname.startswith("CALL") or instruction.arg != 1 or not before:
+        return False
+    value = before[-1]
+    if value.opname == "LOAD_CONST":
+        return value.argval is not None
+    if value.opname.startswith(("LOAD_FAST", "LOAD_NAME", "LOAD_GLOBAL", "LOAD_DEREF")):
+        return frame.f_locals.get(value.argval, frame.f_globals.get(value.argval)) is not None
+    return False
 
 
 def _wrap(module: Any, name: str, wrapper: _Wrapper) -> None:

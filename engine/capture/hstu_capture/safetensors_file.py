@@ -122,6 +122,8 @@ class SafetensorsWriter:
         for scratch in (self._aligned, self._others):
             if scratch is not None:
                 scratch.abandon()
+        # Not even `close` may touch them now.
+        self._aligned = self._others = None
         self._held.clear()
 
     def _start_files(self) -> None:

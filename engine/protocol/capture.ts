@@ -27,6 +27,8 @@ export interface CaptureIndex {
   sources: string[];
   /** Absolute names of all other files outside the libraries that the script opened for reading. */
   opened: string[];
+  /** Absolute names of files that the script tried to read and that were not there when it ended. */
+  absent?: string[];
   /** Names of the environment variables that Python code read. */
   environment: string[];
   randomness: {
@@ -37,6 +39,8 @@ export interface CaptureIndex {
   };
   /** Processes that the script started; what they compute is not seen. */
   childProcesses: number;
+  /** Why something was not observed or not written, in words for the user: a version that is not known, a full disk. */
+  problems?: string[];
 }
 
 export interface CapturedError {

@@ -33,7 +33,7 @@ _IN_MEMORY = 1024 * 1024
 # Above it values go to the file as they come, behind this much room for a header that is known at the end only.
 _HEADER_ROOM = 256 * 1024
 _ALIGNMENT = 8
-_CHUNK = 4 * 1024 * 1024
+_CHUNK = 1024 * 1024
 _numbers = itertools.count()
 
 
@@ -84,11 +84,12 @@ class SafetensorsWriter:
         if entry.length != wanted.nbytes or not entry.length:
             return entry.length == wanted.nbytes
         wanted = wanted.cast("B")
+        # Bytes are compared at once, views one element after the other.
         if entry.scratch is None:
-            return self._held[key] == wanted
+            return self._held[key] == bytes(wanted)
         for begin in range(0, entry.length, _CHUNK):
-            piece = wanted[begin : begin + _CHUNK]
-            if entry.scratch.read(entry.offset + begin, piece.nbytes) != piece:
+            piece = bytes(wanted[begin : begin + _CHUNK])
+            if entry.scratch.read(entry.offset + begin, len(piece)) != piece:
                 return False
         return True
 

@@ -44,6 +44,11 @@ class Files(CaptureCase):
         except FileNotFoundError:
             pass
         shutil.rmtree("data/nothing", ignore_errors=True)
+        import linecache, traceback
+        try: exec(compile("1 / 0", "<made up>", "exec"))
+        except ZeroDivisionError: traceback.format_exc()
+        try: open("<unknown>")
+        except OSError: pass
         os.chdir("data")
         open("late.txt", "w").close()
         open("../helper.py").close()

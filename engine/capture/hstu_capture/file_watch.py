@@ -103,6 +103,9 @@ class FileWatch:
             name = os.path.abspath(os.fsdecode(path))
         except (TypeError, ValueError, OSError):
             return None
+        if os.path.basename(name).startswith("<"):
+            # Tracebacks look for the source of code that never had a file.
+            return None
         if name.startswith(self._own) or name.startswith(_SYSTEM) or is_own_file(name):
             return None
         if not is_user_file(name) or f"{os.sep}__pycache__{os.sep}" in name:

@@ -1,6 +1,5 @@
 """Runs code when the user's script imports a framework, so that scripts without it pay nothing."""
 
-import importlib.abc
 import sys
 import threading
 from importlib.machinery import ModuleSpec
@@ -22,7 +21,8 @@ def after_import(
     sys.meta_path.insert(0, _Finder(name, before, run))
 
 
-class _Finder(importlib.abc.MetaPathFinder):
+# The abstract classes of importlib.abc are left out: to import them costs more than the rest of the agent.
+class _Finder:
     def __init__(self, name: str, before: Callable[[], None], run: Callable[[ModuleType], None]) -> None:
         self._name = name
         self._before = before
@@ -58,7 +58,7 @@ class _Finder(importlib.abc.MetaPathFinder):
         self._run(module)
 
 
-class _Loader(importlib.abc.Loader):
+class _Loader:
     def __init__(self, loader: Any, before: Callable[[], None], after: Callable[[ModuleType], None]) -> None:
         self._loader = loader
         self._before = before

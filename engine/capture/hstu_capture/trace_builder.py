@@ -1,6 +1,5 @@
 """Builds one trace and writes it as `NAME.trace.json` beside `NAME.safetensors` (engine/protocol/trace.ts)."""
 
-import hashlib
 import json
 import os
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -277,6 +276,9 @@ class TraceBuilder:
         return index
 
     def _source_entry(self, file: str) -> Dict[str, Any]:
+        # A script without models does not pay for it.
+        import hashlib
+
         path = os.path.realpath(file)
         try:
             with open(path, "rb") as content:

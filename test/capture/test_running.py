@@ -149,7 +149,8 @@ class SameAsPython(unittest.TestCase):
         self.assertEqual(len(plain.stdout), 50 * 200_001)
 
     def test_a_script_that_changes_directory(self):
-        self.write("sub/script.py", "import os\nos.chdir('/')\nimport helper\nprint(__file__, helper.__file__)\n1 / 0\n")
+        source = "import os\nos.chdir('/')\nimport helper\nprint(__file__, helper.__file__)\n1 / 0\n"
+        self.write("sub/script.py", source)
         self.write("sub/helper.py", "")
         _, index = self.same(os.path.join("sub", "script.py"))
         self.assertEqual(index["cwd"], self.folder)
@@ -170,7 +171,8 @@ class SameAsPython(unittest.TestCase):
         self.assertEqual(index["sources"][0], os.path.join(self.folder, "plain", "__main__.py"))
 
     def test_a_script_that_becomes_another_program(self):
-        self.write("script.py", "import os, sys\nos.execv(sys.executable, [sys.executable, '-c', 'print(1); exit(5)'])")
+        other = "[sys.executable, '-c', 'print(1); exit(5)']"
+        self.write("script.py", f"import os, sys\nos.execv(sys.executable, {other})")
         plain, index = self.same("script.py")
         self.assertEqual((plain.returncode, plain.stdout), (5, b"1\n"))
         self.assertEqual((index["exitCode"], index["childProcesses"]), (None, 1))
@@ -179,7 +181,8 @@ class SameAsPython(unittest.TestCase):
         self.write(
             "script.py",
             "import atexit, os, threading, time\n"
-            "threading.Thread(target=lambda: (time.sleep(0.3), os.environ.get('FROM_THREAD'), print('thread'))).start()\n"
+            "def work(): time.sleep(0.3); os.environ.get('FROM_THREAD'); print('thread')\n"
+            "threading.Thread(target=work).start()\n"
             "atexit.register(lambda: (os.environ.get('FROM_EXIT'), print('exit')))\n"
             "print('end')\n",
         )
@@ -275,7 +278,8 @@ class FullDisk(unittest.TestCase):
         self.assertEqual(run.stdout, "3000000.0\n3.0\n")
         self.assertEqual(len(run.index["traces"]), 1)
         self.assertIn("could not be written", run.index["problems"][0])
-        self.assertEqual(sorted(os.listdir(run.out)), ["capture.json", "torch-ReLU.safetensors", "torch-ReLU.trace.json"])
+        names = ["capture.json", "torch-ReLU.safetensors", "torch-ReLU.trace.json"]
+        self.assertEqual(sorted(os.listdir(run.out)), names)
 
 
 class Threads(unittest.TestCase):

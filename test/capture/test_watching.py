@@ -131,7 +131,7 @@ class Randomness(unittest.TestCase):
         self.check(around, [], ["random.seed"])
         self.check(around + "; random.random()", ["random"], ["random.seed"])
         self.check(
-            "import random; random.seed(1); s = random.getstate(); random.random(); random.setstate(s); random.random()",
+            "import random as r; r.seed(1); s = r.getstate(); r.random(); r.setstate(s); r.random()",
             [],
             ["random.seed"],
         )
@@ -259,7 +259,8 @@ class Comparisons(unittest.TestCase):
                 }
             ],
         )
-        self.assertEqual([(t["kind"], t["calls"], t["order"]) for t in index["traces"]], [("module", 2, 0), ("function", 1, 1)])
+        entries = [(entry["kind"], entry["calls"], entry["order"]) for entry in index["traces"]]
+        self.assertEqual(entries, [("module", 2, 0), ("function", 1, 1)])
 
 
 if __name__ == "__main__":

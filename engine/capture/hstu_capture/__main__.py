@@ -1,4 +1,4 @@
-"""Command line: `python -m hstu_capture --out DIR [options] -- script.py args...`, or `-- -m package.module args...`."""
+"""Command line: `python -m hstu_capture --out DIR [options] -- script.py args...`; or `-m package.module`."""
 
 # This file must be readable for every Python there is: an unsupported one shall get a sentence, not a syntax error.
 import sys

@@ -10,7 +10,7 @@ from .wire import to_wire
 # Of a tensor seen as rows of its last axis, so many are kept: the first, the last, and some evenly between them.
 SAMPLED_ROWS = 16
 # Elements that are turned into float64 at once.
-_PIECE = 1024 * 1024
+_PIECE = 256 * 1024
 
 
 class ByteBudget:

@@ -5,7 +5,7 @@ import os
 import stat
 import sys
 from types import CodeType
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 from .import_hooks import after_import
 from .source_frames import is_own_file, is_user_file

@@ -124,7 +124,8 @@ def _user_frames(error: BaseException) -> List[Dict[str, Any]]:
     while traceback is not None:
         code = traceback.tb_frame.f_code
         if is_user_file(code.co_filename):
-            found.append({"file": os.path.abspath(code.co_filename), "line": traceback.tb_lineno, "function": code.co_name})
+            file = os.path.abspath(code.co_filename)
+            found.append({"file": file, "line": traceback.tb_lineno, "function": code.co_name})
         traceback = traceback.tb_next
     return (frames + found[::-1])[:_MAX_FRAMES]
 

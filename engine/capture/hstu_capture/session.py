@@ -224,7 +224,7 @@ class Session:
             self._last_cost = self._last_write - started
 
     def before_end(self) -> None:
-        """The process may be gone after this: calls under way are kept as they are, and the index is brought up to date."""
+        """The process may be gone after this: calls under way are kept as they are, and the index is up to date."""
         if self._is_child:
             return
         for trace in list(self._open):

@@ -30,6 +30,7 @@ export interface CaptureIndex {
   /** Absolute names of the folders outside the libraries that the script listed; a new file there may change the run. */
   listed?: string[];
   /** Absolute names of files that the script tried to open for reading and that were not there. */
+  /** Absolute names of files that the script tried to read and that were not there when it ended. */
   absent?: string[];
   /** Names of the environment variables that Python code read. */
   environment: string[];
@@ -41,6 +42,8 @@ export interface CaptureIndex {
   };
   /** Processes that the script started; what they compute is not seen. */
   childProcesses: number;
+  /** Why something was not observed or not written, in words for the user: a version that is not known, a full disk. */
+  problems?: string[];
 }
 
 export interface CapturedError {

@@ -83,6 +83,11 @@ export interface TraceTensor {
   /** Key in the safetensors file; absent when no value was recorded. */
   key?: string;
   statistics?: TensorStatistics;
+  /**
+   * Instead of the values, where the byte budget was spent: rows of the tensor seen as [rows, last axis], at most 16,
+   * the first and the last among them. `key` names them in the safetensors file, as [rows.length, last axis].
+   */
+  sample?: { rows: number[]; key: string };
   /** relL2 between two runs of this implementation on the same inputs; absent when exactly 0. */
   nonDeterminism?: WireNumber;
 }

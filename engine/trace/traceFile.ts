@@ -147,6 +147,11 @@ const statistics: Decode<TensorStatistics> = (value, path) => {
   };
 };
 
+const sample: Decode<NonNullable<TraceTensor["sample"]>> = (value, path) => {
+  const f = fields(value, path);
+  return { rows: f.required("rows", list(integer())), key: f.required("key", text) };
+};
+
 const tensor: Decode<TraceTensor> = (value, path) => {
   const f = fields(value, path);
   return {
@@ -157,6 +162,7 @@ const tensor: Decode<TraceTensor> = (value, path) => {
     ...f.optional("layout", layout),
     ...f.optional("key", text),
     ...f.optional("statistics", statistics),
+    ...f.optional("sample", sample),
     ...f.optional("nonDeterminism", wireNumber),
   };
 };

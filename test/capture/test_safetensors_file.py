@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import tempfile
@@ -68,11 +69,71 @@ class SafetensorsFiles(unittest.TestCase):
                 load_file(self.path)
 
     def test_values_can_be_read_back_before_the_file_is_written(self):
-        writer = SafetensorsWriter()
+        writer = SafetensorsWriter(self.path)
         self.addCleanup(writer.close)
         writer.add("a", "int8", (2,), b"\x01\x02")
         writer.add("b", "int8", (1,), b"\x03")
         self.assertEqual((writer.read("a"), writer.read("b"), len(writer)), (b"\x01\x02", b"\x03", 2))
+
+    def test_large_files_are_written_as_they_come_and_read_by_the_reference_implementation(self):
+        generator = np.random.default_rng(3)
+        arrays = {}
+        for number in range(60):
+            dtype = [np.float64, np.float32, np.float16, np.int8, np.bool_][number % 5]
+            shape = [(1000, 7), (333, 3, 5), (0, 4), (), (4096,)][number // 5 % 5]
+            arrays[f"t{number}"] = np.asarray(generator.integers(0, 2, shape)).astype(dtype)
+        arrays["large"] = generator.random(200_000)
+        self.check_stream(arrays)
+
+    def test_a_header_that_outgrows_its_room_moves_the_first_tensors_to_the_end(self):
+        arrays = {f"{number:04d}" + "x" * 500: np.full(1000 + number % 3, number, np.int32) for number in range(900)}
+        self.check_stream(arrays)
+
+    def test_a_header_that_outgrows_everything_before_the_last_tensor(self):
+        odd = {f"{number:04d}" + "x" * 1000: np.array([number % 5], np.int8) for number in range(600)}
+        self.check_stream({"one": np.ones(300_000, np.float32), **odd})
+        self.check_stream({"odd": np.ones(1_100_001, np.int8), **odd})
+
+    def check_stream(self, arrays):
+        writer = SafetensorsWriter(self.path)
+        self.addCleanup(writer.close)
+        for name, array in arrays.items():
+            writer.add(name, str(array.dtype), array.shape, memoryview(array))
+        for name, array in arrays.items():
+            self.assertEqual(writer.read(name), array.tobytes())
+            self.assertTrue(writer.holds(name, memoryview(array)))
+            self.assertFalse(writer.holds(name, array.tobytes()[:-1] + b"\x07" if array.size else b"x"))
+        writer.write()
+        self.assertEqual(os.listdir(self.folder), ["t.safetensors"])
+        theirs = load_file(self.path)
+        self.assertEqual(set(theirs), set(arrays))
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(theirs[name], array)
+        with open(self.path, "rb") as file:
+            content = file.read()
+        start = 8 + int.from_bytes(content[:8], "little")
+        self.assertEqual(start % 8, 0)
+        for name, entry in json.loads(content[8:start]).items():
+            self.assertEqual(entry["data_offsets"][0] % arrays[name].itemsize, 0, name)
+
+    def test_what_is_not_written_leaves_nothing_behind(self):
+        writer = SafetensorsWriter(self.path)
+        writer.add("a", "int8", (2_000_001,), bytes(2_000_001))
+        self.assertEqual(len(os.listdir(self.folder)), 2)
+        writer.close()
+        self.assertEqual(os.listdir(self.folder), [])
+
+    def test_a_forked_child_leaves_its_parents_files_alone(self):
+        writer = SafetensorsWriter(self.path)
+        writer.add("a", "int8", (2_000_000,), bytes(2_000_000))
+        child = os.fork()
+        if child == 0:
+            writer.abandon()
+            writer.close()
+            os._exit(0)
+        os.waitpid(child, 0)
+        writer.write()
+        self.assertEqual(load_file(self.path)["a"].shape, (2_000_000,))
 
 
 class Wire(unittest.TestCase):

@@ -1,17 +1,19 @@
 """Runs code when the user's script imports a framework, so that scripts without it pay nothing."""
 
-import importlib.abc
-import importlib.util
 import sys
+import threading
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Set
 
 
 def after_import(
     name: str, run: Callable[[ModuleType], None], before: Callable[[], None] = lambda: None
 ) -> None:
-    """Calls `before` when the module `name` is about to be executed and `run` with it right after."""
+    """
+    Calls `before` when the module `name` is about to be executed and `run` with it right after. Several hooks for one
+    module are all called.
+    """
     loaded = sys.modules.get(name)
     if loaded is not None:
         run(loaded)
@@ -19,25 +21,36 @@ def after_import(
     sys.meta_path.insert(0, _Finder(name, before, run))
 
 
-class _Finder(importlib.abc.MetaPathFinder):
+# The abstract classes of importlib.abc are left out: to import them costs more than the rest of the agent.
+class _Finder:
     def __init__(self, name: str, before: Callable[[], None], run: Callable[[ModuleType], None]) -> None:
         self._name = name
         self._before = before
         self._run = run
-        self._searching = False
+        # Threads that are asking the other finders: those may ask for the module in turn.
+        self._searching: Set[int] = set()
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> Optional[ModuleSpec]:
-        if fullname != self._name or self._searching:
+        thread = threading.get_ident()
+        if fullname != self._name or thread in self._searching:
             return None
-        self._searching = True
+        self._searching.add(thread)
         try:
-            spec = importlib.util.find_spec(fullname)
+            spec = self._ask_others(fullname, path, target)
         finally:
-            self._searching = False
-        if spec is None or spec.loader is None:
-            return None
+            self._searching.discard(thread)
+        if spec is None or not hasattr(spec.loader, "exec_module"):
+            return spec
         spec.loader = _Loader(spec.loader, self._before, self._after)
         return spec
+
+    def _ask_others(self, fullname: str, path: Any, target: Any) -> Optional[ModuleSpec]:
+        for finder in list(sys.meta_path):
+            find = getattr(finder, "find_spec", None)
+            spec = find(fullname, path, target) if find is not None and finder is not self else None
+            if spec is not None:
+                return spec
+        return None
 
     def _after(self, module: ModuleType) -> None:
         if self in sys.meta_path:
@@ -45,7 +58,7 @@ class _Finder(importlib.abc.MetaPathFinder):
         self._run(module)
 
 
-class _Loader(importlib.abc.Loader):
+class _Loader:
     def __init__(self, loader: Any, before: Callable[[], None], after: Callable[[ModuleType], None]) -> None:
         self._loader = loader
         self._before = before
@@ -61,4 +74,9 @@ class _Loader(importlib.abc.Loader):
             module.__spec__.loader = self._loader
         self._before()
         self._loader.exec_module(module)
-        self._after(module)
+        # A module may put another object into its own place.
+        self._after(sys.modules.get(module.__name__, module))
+
+    def __getattr__(self, name: str) -> Any:
+        """Whoever looks for a module without importing it may ask the loader for its code or its file."""
+        return getattr(self._loader, name)

@@ -6,7 +6,7 @@ import site
 import sys
 import sysconfig
 from types import CodeType, FrameType
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Set, Tuple
 
 
 class SourceFrame(NamedTuple):
@@ -32,6 +32,7 @@ def _library_folders() -> List[str]:
 
 
 _libraries = _library_folders()
+_scripts: Set[str] = set()
 _is_user_file: Dict[str, bool] = {}
 # By the identity of the code object, which is safe while it is kept: hashing one goes through all that is in it.
 _positions: Dict[int, List[Tuple[Optional[int], ...]]] = {}
@@ -42,6 +43,12 @@ def treat_as_library(folder: str) -> None:
     """For packages that are observed and may be installed in place, outside site-packages."""
     _libraries.append(os.path.abspath(folder) + os.sep)
     _is_user_file.clear()
+
+
+def treat_as_user(file: str) -> None:
+    """The script is the user's wherever it lies."""
+    _scripts.add(file)
+    _is_user_file.pop(file, None)
 
 
 def is_own_file(file: str) -> bool:
@@ -60,6 +67,8 @@ def _classify(file: str) -> bool:
     if file.startswith("<"):
         return False
     path = os.path.abspath(file)
+    if path in _scripts:
+        return True
     if path.startswith(_OWN_FOLDER) or any(path.startswith(folder) for folder in _libraries):
         return False
     parts = path.split(os.sep)

@@ -16,11 +16,12 @@ def is_marked(tensor: Any) -> bool:
     return getattr(tensor, ON_CUDA, False)
 
 
-def emulate_cuda(torch: Any, session: Session) -> None:
+def emulate_cuda(torch: Any, session: Session) -> TorchFunctionMode:
+    """Gives the mode that has to be entered in every thread."""
     emulation = _Emulation(torch, session)
-    _Mode(emulation).__enter__()
     emulation.replace_module_moves()
     emulation.replace_functions(session.emulate_cuda)
+    return _Mode(emulation)
 
 
 class _Mode(TorchFunctionMode):

@@ -8,6 +8,7 @@ import functools
 import os
 import sys
 import threading
+import warnings
 from types import FrameType
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
@@ -16,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from .arguments import bound_arguments, named_tensors
 from .cuda_emulation import emulate_cuda
 from .session import Session
-from .source_frames import SourceFrame, first_user_frame, treat_as_library
+from .source_frames import SourceFrame, first_user_frame, is_own_file, treat_as_library
 from .tensor_names import NameTracker
 from .torch_active import ActiveCall, ThreadState
 from .torch_arguments import ArgumentRule, Named, Outside
@@ -67,6 +68,7 @@ class TorchObserver:
         for mode in self._modes:
             mode.__enter__()
         self._enter_threads()
+        _place_warnings()
         self.observe_calls_of(torch.nn.Module)
         self._comparisons.install()
         OpaqueCalls(torch, self).install()
@@ -182,7 +184,7 @@ class TorchObserver:
             forward = getattr(target, "forward", None)
             arguments = bound_arguments(forward, args, kwargs)
             inputs = list(named_tensors(torch.Tensor, arguments))
-            active = ActiveCall(target, "module", type(target).__name__)
+            active = ActiveCall(target, "module", _class_name(target))
             return self._begin(active, target, (target.training,), arguments, inputs, _state_of(target))
 
     def _begin_method(self, frame: FrameType, module: Any) -> Optional[ActiveCall]:
@@ -468,7 +470,7 @@ class TorchObserver:
             return given + [tensor for _, tensor in _state_of(target)]
 
         uncompiled = functools.partial(target, *args, **kwargs) if target is not module else run
-        return self.run_opaque(kind, type(target).__name__, tensors, run, uncompiled, frame)
+        return self.run_opaque(kind, _class_name(target), tensors, run, uncompiled, frame)
 
     def run_opaque(
         self, kind: str, name: str, tensors: Callable[[], List[Any]], run: Any, uncompiled: Any, frame: FrameType
@@ -480,14 +482,14 @@ class TorchObserver:
         if kind == "torch.compile" and self._session.emulated:
             # Compiled code would meet devices that are not there.
             attributes["uncompiled"] = "CUDA is emulated"
-            hidden = functools.partial(self._paused, uncompiled)
+            hidden = functools.partial(self.paused, uncompiled)
         if recorder is None:
             return hidden()
         with self._torch._C.DisableTorchFunction():
             given = self._guarded(tensors) or []
         return recorder.opaque(kind, given, attributes, hidden, frame)
 
-    def _paused(self, run: Callable[[], Any]) -> Any:
+    def paused(self, run: Callable[[], Any]) -> Any:
         self._state.paused += 1
         tracer = sys.gettrace()
         sys.settrace(None)
@@ -506,7 +508,7 @@ class TorchObserver:
             if mode not in self._modes:
                 _push_mode(mode)
         try:
-            return self._paused(run)
+            return self.paused(run)
         finally:
             for _ in range(_len_torch_function_stack()):
                 _pop_mode()
@@ -581,11 +583,35 @@ def _state_of(module: Any) -> Named:
     return [(name, tensor) for name, tensor in members if not _is_lazy(tensor)]
 
 
+def _class_name(module: Any) -> str:
+    """A scripted module has the name of the class that it was made from."""
+    return str(getattr(module, "original_name", None) or type(module).__name__)
+
+
 def _storage(tensor: Any) -> Optional[int]:
     try:
         return int(tensor.untyped_storage()._cdata)
     except (RuntimeError, NotImplementedError, AttributeError):
         return None
+
+
+def _place_warnings() -> None:
+    """Warnings of torch name the Python line that called it: that must not be one of ours."""
+    original = warnings.showwarning
+
+    @functools.wraps(original)
+    def showwarning(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
+        if is_own_file(filename):
+            frame: Optional[FrameType] = sys._getframe(1)
+            while frame is not None and (
+                is_own_file(frame.f_code.co_filename) or frame.f_code.co_filename == warnings.__file__
+            ):
+                frame = frame.f_back
+            if frame is not None:
+                filename, lineno, line = frame.f_code.co_filename, frame.f_lineno, None
+        original(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = showwarning
 
 
 def _ignore_calls(frame: FrameType, event: str, value: Any) -> None:

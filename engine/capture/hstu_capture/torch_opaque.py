@@ -27,6 +27,8 @@ class OpaqueCalls:
         compile_it = getattr(torch, "compile", None)
         if compile_it is not None:
             torch.compile = self._compile(compile_it)
+        for name in ("trace", "trace_module"):
+            self._hide(torch.jit, name)
         for holder in (torch._C.ScriptFunction, torch._C.ScriptMethod):
             self._observe_scripted(holder)
 
@@ -39,6 +41,18 @@ class OpaqueCalls:
             return self._compiled(model, original(model, *args, **kwargs))
 
         return compile_it
+
+    def _hide(self, holder: Any, name: str) -> None:
+        """Tracing calls the module to read it, and again to check what it read."""
+        original = getattr(holder, name, None)
+        if original is None:
+            return
+
+        @functools.wraps(original)
+        def hidden(*args: Any, **kwargs: Any) -> Any:
+            return self._observer.paused(functools.partial(original, *args, **kwargs))
+
+        setattr(holder, name, hidden)
 
     def _compiled(self, source: Any, compiled: Any) -> Any:
         if isinstance(compiled, self._torch.nn.Module):

@@ -386,35 +386,6 @@ class FbgemmOffsets(CaptureCase):
         self.assertEqual(padded["attributes"]["padding_value"], 0.5)
 
 
-class CudaEmulation(CaptureCase):
-    source = """
-        import torch
-
-        class Model(torch.nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.linear = torch.nn.Linear(2, 2)
-
-            def forward(self, x):
-                made = torch.zeros(2, device=x.device)
-                return self.linear(x) + made
-
-        print(torch.cuda.is_available())
-        model = Model().to("cuda")
-        host = torch.ones(2)
-        device = host.cuda()
-        device.add_(1)
-        out = model(device)
-        torch.cuda.synchronize()
-        print(host[0].item(), out.device, out.is_cuda, out.cpu().device, next(model.parameters()).device)
-    """
-
-    def test_requests_for_cuda_land_on_the_cpu_and_are_recorded(self):
-        self.assertEqual(self.run_.stdout, "False\n1.0 cuda:0 True cpu cuda:0\n")
-        self.assertEqual(self.run_.trace().json["ranOn"]["emulated"], ["cuda on cpu"])
-        self.assertEqual(self.run_.trace().json["ranOn"]["device"], "cpu")
-
-
 class BFloat16(CaptureCase):
     source = """
         import torch

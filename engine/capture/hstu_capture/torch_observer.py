@@ -63,15 +63,15 @@ class TorchObserver:
         treat_as_library(torch.__path__[0])
         self._declarations.install(torch.nn)
         if self._session.emulate_cuda or not torch.cuda.is_available():
-            self._modes.append(emulate_cuda(torch, self._session))
+            mode = self._guarded(emulate_cuda, torch, self._session)
+            if mode is not None:
+                self._modes.append(mode)
         self._modes.append(ObservingMode(self))
         for mode in self._modes:
             mode.__enter__()
-        self._enter_threads()
-        _place_warnings()
         self.observe_calls_of(torch.nn.Module)
-        self._comparisons.install()
-        OpaqueCalls(torch, self).install()
+        for step in (self._enter_threads, _place_warnings, self._comparisons.install, OpaqueCalls(torch, self).install):
+            self._guarded(step)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._disable)
 
@@ -122,24 +122,22 @@ class TorchObserver:
     def observe_calls_of(self, module_type: Any) -> None:
         original = module_type.__call__
         observer = self
+        is_compiling = getattr(getattr(self._torch, "compiler", None), "is_compiling", lambda: False)
 
         @functools.wraps(original)
         def call(module: Any, *args: Any, **kwargs: Any) -> Any:
-            if observer.must_pass():
+            # Dynamo reads this function too: to it the first condition is true, and it reads no further.
+            if is_compiling() or observer.must_pass():
                 return original(module, *args, **kwargs)
             return observer.on_module_call(module, original, args, kwargs, sys._getframe(1))
 
         module_type.__call__ = call
 
     def must_pass(self) -> bool:
-        """Compilers and exporters run modules to read them, and the backward pass to compute them once more."""
+        """Tracing runs modules to read them, and the backward pass to compute them once more."""
         if self._disabled or self._state.paused:
             return True
-        torch = self._torch
-        compiler = getattr(torch, "compiler", None)
-        if compiler is not None and getattr(compiler, "is_compiling", lambda: False)():
-            return True
-        return bool(torch.jit.is_tracing()) or self._backward() != -1
+        return bool(self._torch.jit.is_tracing()) or self._backward() != -1
 
     def on_module_call(self, module: Any, original: Any, args: Any, kwargs: Any, frame: FrameType) -> Any:
         kind = opaque_kind(self._torch, module)

@@ -21,6 +21,7 @@ class OpaqueCalls:
         self._torch = torch
         self._observer = observer
         self._is_observed = False
+        self._is_compiling = getattr(getattr(torch, "compiler", None), "is_compiling", lambda: False)
 
     def install(self) -> None:
         torch = self._torch
@@ -65,8 +66,12 @@ class OpaqueCalls:
             # `module.compile()` compiles the module's own call, which is observed as such.
             return compiled
 
+        is_compiling = self._is_compiling
+
         @functools.wraps(compiled)
         def call(*args: Any, **kwargs: Any) -> Any:
+            if is_compiling():
+                return compiled(*args, **kwargs)
             return self._call(
                 "torch.compile",
                 source,
@@ -81,8 +86,12 @@ class OpaqueCalls:
 
     def _observe_scripted(self, holder: Any) -> None:
         original = holder.__call__
+        is_compiling = self._is_compiling
 
         def call(function: Any, *args: Any, **kwargs: Any) -> Any:
+            if is_compiling():
+                return original(function, *args, **kwargs)
+
             def run() -> Any:
                 return original(function, *args, **kwargs)
 
@@ -96,7 +105,7 @@ class OpaqueCalls:
         observer = self._observer
         if observer.must_pass():
             return run()
-        label = getattr(source, "__name__", None) or getattr(source, "name", None) or type(source).__name__
+        label = getattr(source, "name", None) or getattr(source, "__name__", None) or type(source).__name__
 
         def tensors() -> List[Any]:
             given: Dict[str, Any] = {"args": args, "kwargs": kwargs}

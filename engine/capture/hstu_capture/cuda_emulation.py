@@ -51,6 +51,8 @@ class _Emulation:
         self._device_of = tensor.device.__get__
         self._is_cuda_of = tensor.is_cuda.__get__
         self._cuda = torch.device("cuda", 0)
+        # Until there is a tensor on CUDA, nothing has to be searched for one.
+        self._has_marked = False
 
     def call(self, func: Callable[..., Any], args: Tuple[Any, ...], kwargs: Any) -> Any:
         if func == self._device_of:
@@ -83,7 +85,7 @@ class _Emulation:
             kwargs = {**kwargs, "pin_memory": False}
         result = func(*args, **kwargs)
         explicit = kwargs.get("device") is not None and not on_cuda
-        if on_cuda or (not explicit and (self._any_marked(args) or self._any_marked(tuple(kwargs.values())))):
+        if on_cuda or (self._has_marked and not explicit and self._any_marked((*args, *kwargs.values()))):
             self.mark(result)
         return result
 
@@ -188,7 +190,8 @@ class _Emulation:
             return legacy_name(self._torch, tensor) if is_marked(tensor) else func(*args, **kwargs)
         on_cuda = getattr(wanted, "is_cuda", None) is True or str(wanted).startswith("torch.cuda.")
         if on_cuda:
-            wanted = getattr(self._torch.cuda, wanted.rpartition(".")[2]).dtype if isinstance(wanted, str) else wanted.dtype
+            legacy = getattr(self._torch.cuda, wanted.rpartition(".")[2]) if isinstance(wanted, str) else wanted
+            wanted = legacy.dtype
         result = func(tensor, wanted)
         if on_cuda or (isinstance(wanted, self._torch.dtype) and is_marked(tensor)):
             result = result.clone() if result is tensor and not is_marked(tensor) else result
@@ -248,6 +251,7 @@ class _Emulation:
     def mark(self, value: Any) -> None:
         if isinstance(value, self._torch.Tensor):
             setattr(value, ON_CUDA, True)
+            self._has_marked = True
             self._session.note_emulation(CUDA_ON_CPU)
         elif isinstance(value, (tuple, list)):
             for item in value:

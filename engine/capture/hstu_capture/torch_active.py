@@ -1,5 +1,6 @@
 """A call that is being observed: what it is a call of, and which module instances it is in."""
 
+import gc
 import sys
 import threading
 from types import FrameType
@@ -73,3 +74,30 @@ class ThreadState(threading.local):
         # Within what is not looked into, and within the observer itself.
         self.paused = 0
         self.modes: List[Any] = []
+
+
+class OldObjects:
+    """
+    While a call is recorded, Python's search for garbage leaves out what was there before: what is recorded makes it
+    search often, and each time through everything that torch consists of.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held = 0
+        self._is_ours = False
+
+    def hold(self) -> None:
+        with self._lock:
+            self._held += 1
+            # A script that froze objects itself would find them thawed.
+            if self._held == 1 and gc.get_freeze_count() == 0:
+                gc.freeze()
+                self._is_ours = True
+
+    def release(self) -> None:
+        with self._lock:
+            self._held -= 1
+            if self._held == 0 and self._is_ours:
+                gc.unfreeze()
+                self._is_ours = False

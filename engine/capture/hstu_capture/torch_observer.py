@@ -14,17 +14,19 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from torch.overrides import TorchFunctionMode
 
+from . import torch_operations
 from .arguments import bound_arguments, named_tensors
 from .cuda_emulation import emulate_cuda
 from .session import Session
 from .source_frames import SourceFrame, first_user_frame, is_own_file, treat_as_library
 from .tensor_names import NameTracker
-from .torch_active import ActiveCall, ThreadState
+from .torch_active import ActiveCall, OldObjects, ThreadState
 from .torch_arguments import ArgumentRule, Named, Outside
 from .torch_calls import MAX_PARAMETER_SETS, Call, CallLog, Recorded, outputs_of, plain_values, shapes_of
 from .torch_comparisons import Comparisons
 from .torch_declarations import Declarations
 from .torch_functions import Candidate, Candidates, CallTree, cut_out, identities, qualifies
+from .torch_kinds import add_kinds
 from .torch_opaque import OpaqueCalls, opaque_kind
 from .torch_recorder import TorchRecorder
 from .torch_repeat import prepare_repeat, repeat
@@ -50,11 +52,13 @@ class TorchObserver:
         self._lock = threading.RLock()
         self._declarations = Declarations()
         self._log = CallLog()
+        add_kinds(torch, torch_operations._kinds)
         self._comparisons = Comparisons(torch, getattr(session, "note_comparison", None))
         self._rule = ArgumentRule(torch, lambda tensor: bool(self._comparisons.origins_of(tensor)))
         self._candidates = Candidates(torch, self._rule)
         self._created: Dict[int, SourceFrame] = {}
         self._modes: List[Any] = []
+        self._collector = OldObjects()
         self._disabled = False
         self._backward = getattr(torch._C, "_current_graph_task_id", lambda: -1)
 
@@ -272,7 +276,15 @@ class TorchObserver:
                 active.object = self._log.number_of(called, key[0])
                 self._start_recording(active)
         self._state.call = active
-        self._watch(active, innermost)
+        try:
+            self._watch(active, innermost)
+        except Exception:
+            # Without the event of its end the call would be under way for ever.
+            self._stop(active)
+            active.frame = None
+            if active.recorder is not None:
+                self._discard(active.recorder.trace)
+            raise
         return active
 
     def _find(self, calls: Dict[Any, Recorded], shapes: Any, active: ActiveCall) -> Tuple[Optional[Recorded], Any]:
@@ -311,6 +323,7 @@ class TorchObserver:
         recorder, outer = active.recorder, active.frame
         scopes: Dict[int, Callable[..., Any]] = {}
         if recorder is not None:
+            self._collector.hold()
             names = NameTracker(self._torch.Tensor, recorder.resolve, recorder.bind, active.instances)
             active.names = names
             names.start()
@@ -350,6 +363,7 @@ class TorchObserver:
         self._state.call = None
         if active.names is not None:
             active.names.stop()
+            self._collector.release()
         elif active.frame is not None:
             active.frame.f_trace_lines = True
             sys.settrace(active.previous_tracer)
@@ -370,7 +384,8 @@ class TorchObserver:
                     recorded.compare(active.call, active.parameters, outputs)
             else:
                 ports = [(name, recorder.keep_output(tensor)) for name, tensor in outputs]
-                if active.kind == "function" and code is not None and not self._is_implementation(active, outputs, ports, raised):
+                is_function = active.kind == "function" and code is not None
+                if is_function and not self._is_implementation(active, outputs, ports, raised):
                     self._candidates.failed(code)
                     self._drop(active)
                     return
@@ -432,11 +447,15 @@ class TorchObserver:
                     entry = self._session.finish_trace(trace, kind="function", object=number, calls=1)
                     for tensor in node.alive():
                         self._comparisons.came_from(tensor, entry["file"])
-            discard = getattr(self._session, "discard_trace", None)
-            if discard is not None:
-                discard(recorder.trace)
-            else:
-                recorder.trace.close()
+            self._discard(recorder.trace)
+
+    def _discard(self, trace: Any) -> None:
+        """A trace that nobody will see."""
+        discard = getattr(self._session, "discard_trace", None)
+        if discard is not None:
+            discard(trace)
+        else:
+            trace.close()
 
     def _repeat(self, active: ActiveCall, again: Any) -> None:
         recorder = active.recorder

@@ -39,7 +39,9 @@ class Call:
         self.checksums = [checksum(torch, tensor) for _, tensor in inputs]
 
     def equals(self, other: "Call") -> bool:
-        return self.parameters == other.parameters and self.values == other.values and self.checksums == other.checksums
+        if self.parameters != other.parameters or self.values != other.values:
+            return False
+        return self.checksums == other.checksums
 
 
 class Recorded:

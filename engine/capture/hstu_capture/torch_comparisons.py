@@ -118,7 +118,8 @@ class Comparisons:
     def _operation(self, func: Any, name: str, frame: Optional[FrameType]) -> str:
         """`torch.testing.assert_close` is made of other operations: the user's word for it is what counts."""
         outer = frame
-        while outer is not None and not outer.f_code.co_filename.endswith(os.path.join("torch", "testing", "_comparison.py")):
+        testing = os.path.join("torch", "testing", "_comparison.py")
+        while outer is not None and not outer.f_code.co_filename.endswith(testing):
             outer = outer.f_back
         if outer is not None:
             return "torch.testing.assert_close"

@@ -152,7 +152,7 @@ def _replace_random(torch: Any, cuda: Any) -> None:
     _set_everywhere(cuda, "get_rng_state", lambda device="cuda": generator.get_state())
     _set_everywhere(cuda, "get_rng_state_all", lambda: [generator.get_state()])
     _set_everywhere(cuda, "set_rng_state", lambda state, device="cuda": generator.set_state(state) and None)
-    _set_everywhere(cuda, "set_rng_state_all", lambda states: [generator.set_state(state) for state in states] and None)
+    _set_everywhere(cuda, "set_rng_state_all", lambda states: generator.set_state(states[0]) and None)
 
 
 def _replace_marks(cuda: Any) -> None:

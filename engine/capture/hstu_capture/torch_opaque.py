@@ -100,7 +100,14 @@ class OpaqueCalls:
         holder.__call__ = call
 
     def _call(
-        self, kind: str, source: Any, run: Callable[[], Any], plain: Callable[[], Any], args: Any, kwargs: Any, frame: Any
+        self,
+        kind: str,
+        source: Any,
+        run: Callable[[], Any],
+        plain: Callable[[], Any],
+        args: Any,
+        kwargs: Any,
+        frame: Any,
     ) -> Any:
         observer = self._observer
         if observer.must_pass():

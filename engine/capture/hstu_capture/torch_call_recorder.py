@@ -249,8 +249,12 @@ class CallRecorder:
         discard = getattr(self._session, "discard_trace", None)
         if discard is not None:
             discard(trace)
-        else:
-            trace.close()
+            return
+        # A session without a word for it must not list the trace at its end.
+        under_way = getattr(self._session, "_open", [])
+        if trace in under_way:
+            under_way.remove(trace)
+        trace.close()
 
     def _repeat(self, active: ActiveCall, again: Any) -> None:
         recorder = active.recorder
@@ -321,7 +325,7 @@ def state_of(module: Any) -> Named:
 
 def storage_of(tensor: Any) -> Optional[int]:
     try:
-        return int(tensor.untypedstorage_of()._cdata)
+        return int(tensor.untyped_storage()._cdata)
     except (RuntimeError, NotImplementedError, AttributeError):
         return None
 

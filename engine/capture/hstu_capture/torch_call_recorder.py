@@ -229,8 +229,6 @@ class CallRecorder:
         if recorder is None:
             return
         with self._lock:
-            if active.recorded is not None:
-                active.recorded.is_void = True
             if tree is not None and not active.is_check and recorder.failure is None:
                 for node in tree.implementations():
                     if not self._session.may_record("torch"):

@@ -57,8 +57,6 @@ class Recorded:
         self._path: Optional[str] = None
         self.entry: Dict[str, Any] = {"calls": 1}
         self.file: Optional[str] = None
-        # A function that turned out to be no implementation: its calls are looked into again.
-        self.is_void = False
         self._written = time.monotonic()
 
     def finish(self, trace: TraceBuilder, entry: Dict[str, Any], outputs: Named) -> None:

@@ -10,17 +10,28 @@ from torch.overrides import TorchFunctionMode
 
 from .cuda_emulation_names import CUDA_ON_CPU, ON_CUDA
 from .session import Session
+from .torch_cuda_functions import (
+    legacy_name,
+    replace_autocast,
+    replace_functions,
+    replace_generator,
+    tensors_in,
+)
 
 
 def is_marked(tensor: Any) -> bool:
     return getattr(tensor, ON_CUDA, False)
 
 
-def emulate_cuda(torch: Any, session: Session) -> None:
+def emulate_cuda(torch: Any, session: Session) -> TorchFunctionMode:
+    """Gives the mode that has to be entered in every thread."""
     emulation = _Emulation(torch, session)
-    _Mode(emulation).__enter__()
     emulation.replace_module_moves()
-    emulation.replace_functions(session.emulate_cuda)
+    emulation.replace_creation()
+    replace_functions(torch, session.emulate_cuda, emulation.mark, is_marked)
+    replace_autocast(torch, emulation.asks_for_cuda, emulation.note)
+    replace_generator(torch, emulation.asks_for_cuda)
+    return _Mode(emulation)
 
 
 class _Mode(TorchFunctionMode):
@@ -40,6 +51,8 @@ class _Emulation:
         self._device_of = tensor.device.__get__
         self._is_cuda_of = tensor.is_cuda.__get__
         self._cuda = torch.device("cuda", 0)
+        # Until there is a tensor on CUDA, nothing has to be searched for one.
+        self._has_marked = False
 
     def call(self, func: Callable[..., Any], args: Tuple[Any, ...], kwargs: Any) -> Any:
         if func == self._device_of:
@@ -48,22 +61,32 @@ class _Emulation:
             return is_marked(args[0]) or func(*args, **kwargs)
         name = getattr(func, "__name__", "")
         if name == "__get__":
-            return func(*args, **kwargs)
+            result = func(*args, **kwargs)
+            # A gradient, `.data` and `.T` are where their tensor is.
+            if isinstance(result, self._torch.Tensor) and is_marked(args[0]):
+                self.mark(result)
+            return result
+        if name == "get_device" and is_marked(args[0]):
+            return 0
+        if name in ("pin_memory", "record_stream"):
+            return args[0].clone() if name == "pin_memory" else None
+        if name == "type" and args and isinstance(args[0], self._torch.Tensor):
+            return self._type(func, args, kwargs)
         if name == "cuda":
             return self._moved(args[0], func)
         if name == "cpu":
             return args[0].clone() if is_marked(args[0]) else func(*args, **kwargs)
         if name == "to":
             return self._to(func, args, kwargs)
-        on_cuda = self._asks_for_cuda(kwargs.get("device"))
+        on_cuda = self.asks_for_cuda(kwargs.get("device"))
         if on_cuda:
             kwargs = {**kwargs, "device": "cpu"}
         if kwargs.get("pin_memory"):
             kwargs = {**kwargs, "pin_memory": False}
         result = func(*args, **kwargs)
         explicit = kwargs.get("device") is not None and not on_cuda
-        if on_cuda or (not explicit and self._any_marked(args)):
-            self._mark(result)
+        if on_cuda or (self._has_marked and not explicit and self._any_marked((*args, *kwargs.values()))):
+            self.mark(result)
         return result
 
     def replace_module_moves(self) -> None:
@@ -73,13 +96,13 @@ class _Emulation:
         @functools.wraps(original)
         def to(module: Any, *args: Any, **kwargs: Any) -> Any:
             asked = [*args, *kwargs.values()]
-            on_cuda = any(self._asks_for_cuda(value) or is_marked(value) for value in asked)
-            args = tuple("cpu" if self._asks_for_cuda(value) else value for value in args)
-            kwargs = {name: "cpu" if self._asks_for_cuda(value) else value for name, value in kwargs.items()}
+            on_cuda = any(self.asks_for_cuda(value) or is_marked(value) for value in asked)
+            args = tuple("cpu" if self.asks_for_cuda(value) else value for value in args)
+            kwargs = {name: "cpu" if self.asks_for_cuda(value) else value for name, value in kwargs.items()}
             # The moves of single tensors inside are the module's own affair.
             with self._torch._C.DisableTorchFunction():
                 original(module, *args, **kwargs)
-            names_device = any(isinstance(value, (str, self._torch.device)) for value in asked)
+            names_device = any(self._names_device(value) for value in asked)
             if on_cuda or names_device:
                 self._mark_module(module, on_cuda)
             return module
@@ -88,30 +111,103 @@ class _Emulation:
         module_type.cuda = lambda module, device=None: to(module, "cuda")
         module_type.cpu = lambda module: to(module, "cpu")
 
-    def replace_functions(self, says_available: bool) -> None:
+    def replace_creation(self) -> None:
+        """What makes tensors without passing by a mode."""
         torch = self._torch
-        torch.cuda.synchronize = lambda device=None: None
-        if says_available:
-            torch.cuda.is_available = lambda: True
-            torch.cuda.device_count = lambda: 1
-            torch.cuda.current_device = lambda: 0
-        set_default = torch.set_default_device
+        emulation = self
+        from torch.utils import _device
 
-        @functools.wraps(set_default)
-        def set_default_device(device: Any) -> None:
-            # The default's own mode runs below this one, where nothing could redirect it any more.
-            set_default("cpu" if self._asks_for_cuda(device) else device)
+        context = _device.DeviceContext
+        with_device = context.__torch_function__
 
-        torch.set_default_device = set_default_device
+        def on_device(mode: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            # This mode is always the lowest: nothing below it could redirect what it asks for.
+            if not emulation.asks_for_cuda(mode.device):
+                return with_device(mode, func, types, args, kwargs)
+            kwargs = dict(kwargs or {})
+            creates = func in _device._device_constructors() and kwargs.get("device") is None
+            if creates:
+                kwargs["device"] = "cpu"
+            result = func(*args, **kwargs)
+            if creates:
+                emulation.mark(result)
+            return result
+
+        context.__torch_function__ = on_device
+        for kind in (torch.nn.Parameter, getattr(torch.nn, "Buffer", None)):
+            if kind is not None and "__new__" in kind.__dict__:
+                self._keep_mark(kind)
+        self._keep_mark_out_of_files()
+        load = torch.load
+
+        @functools.wraps(load)
+        def load_on_cpu(f: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
+            on_cuda = emulation.asks_for_cuda(map_location)
+            if on_cuda or isinstance(map_location, dict):
+                map_location = "cpu"
+            elif map_location is None:
+                # Files that were saved on a GPU name it.
+                map_location = _where_it_is
+            loaded = load(f, map_location, *args, **kwargs)
+            if on_cuda:
+                for tensor in tensors_in(torch, loaded):
+                    emulation.mark(tensor)
+            return loaded
+
+        torch.load = load_on_cpu
+
+    def _keep_mark_out_of_files(self) -> None:
+        utilities = self._torch._utils
+        state_of = getattr(utilities, "_get_obj_state", None)
+        if state_of is None:
+            return
+
+        @functools.wraps(state_of)
+        def state_without_mark(value: Any) -> Any:
+            state = state_of(value)
+            if isinstance(state, dict) and ON_CUDA in state:
+                state = {name: item for name, item in state.items() if name != ON_CUDA}
+            return state
+
+        utilities._get_obj_state = state_without_mark
+
+    def _keep_mark(self, kind: Any) -> None:
+        make = kind.__new__
+        emulation = self
+
+        def new(cls: Any, data: Any = None, *args: Any, **kwargs: Any) -> Any:
+            made = make(cls, data, *args, **kwargs)
+            if data is not None and is_marked(data):
+                emulation.mark(made)
+            return made
+
+        kind.__new__ = staticmethod(new)
+
+    def _type(self, func: Callable[..., Any], args: Tuple[Any, ...], kwargs: Any) -> Any:
+        """`tensor.type()` and `tensor.type("torch.cuda.FloatTensor")`."""
+        tensor, wanted = args[0], args[1] if len(args) > 1 else kwargs.get("dtype")
+        if wanted is None:
+            return legacy_name(self._torch, tensor) if is_marked(tensor) else func(*args, **kwargs)
+        on_cuda = getattr(wanted, "is_cuda", None) is True or str(wanted).startswith("torch.cuda.")
+        if on_cuda:
+            legacy = getattr(self._torch.cuda, wanted.rpartition(".")[2]) if isinstance(wanted, str) else wanted
+            wanted = legacy.dtype
+        result = func(tensor, wanted)
+        if on_cuda or (isinstance(wanted, self._torch.dtype) and is_marked(tensor)):
+            result = result.clone() if result is tensor and not is_marked(tensor) else result
+            self.mark(result)
+        return result
 
     def _to(self, func: Callable[..., Any], args: Tuple[Any, ...], kwargs: Any) -> Any:
         tensor, rest = args[0], list(args[1:])
         targets = [*rest, kwargs.get("device"), kwargs.get("other")]
-        on_cuda = any(self._asks_for_cuda(value) for value in targets)
+        on_cuda = any(self.asks_for_cuda(value) for value in targets)
         on_cuda = on_cuda or any(isinstance(value, self._torch.Tensor) and is_marked(value) for value in targets)
-        names_device = any(isinstance(value, (str, self._torch.device, self._torch.Tensor)) for value in targets)
-        rest = ["cpu" if self._asks_for_cuda(value) else value for value in rest]
-        if self._asks_for_cuda(kwargs.get("device")):
+        names_device = any(
+            self._names_device(value) or isinstance(value, self._torch.Tensor) for value in targets
+        )
+        rest = ["cpu" if self.asks_for_cuda(value) else value for value in rest]
+        if self.asks_for_cuda(kwargs.get("device")):
             kwargs = {**kwargs, "device": "cpu"}
         result = func(tensor, *rest, **kwargs)
         target = on_cuda if names_device else is_marked(tensor)
@@ -121,18 +217,27 @@ class _Emulation:
         if result is tensor:
             result = tensor.clone()
         if target:
-            self._mark(result)
+            self.mark(result)
         return result
 
     def _moved(self, tensor: Any, func: Any) -> Any:
         if is_marked(tensor):
             return tensor
         result = tensor.clone()
-        self._mark(result)
+        self.mark(result)
         return result
 
-    def _asks_for_cuda(self, device: Any) -> bool:
-        if isinstance(device, bool) or not isinstance(device, (str, self._torch.device)):
+    def note(self) -> None:
+        self._session.note_emulation(CUDA_ON_CPU)
+
+    def _names_device(self, value: Any) -> bool:
+        return isinstance(value, (str, self._torch.device)) or (isinstance(value, int) and not isinstance(value, bool))
+
+    def asks_for_cuda(self, device: Any) -> bool:
+        if isinstance(device, int) and not isinstance(device, bool):
+            # A number alone is the number of a GPU.
+            return True
+        if not isinstance(device, (str, self._torch.device)):
             return False
         return str(device).split(":")[0] == "cuda"
 
@@ -143,17 +248,22 @@ class _Emulation:
             return any(self._any_marked(item) for item in value)
         return False
 
-    def _mark(self, value: Any) -> None:
+    def mark(self, value: Any) -> None:
         if isinstance(value, self._torch.Tensor):
             setattr(value, ON_CUDA, True)
+            self._has_marked = True
             self._session.note_emulation(CUDA_ON_CPU)
         elif isinstance(value, (tuple, list)):
             for item in value:
-                self._mark(item)
+                self.mark(item)
 
     def _mark_module(self, module: Any, on_cuda: bool) -> None:
         for tensor in (*module.parameters(), *module.buffers()):
             if on_cuda:
-                self._mark(tensor)
+                self.mark(tensor)
             elif is_marked(tensor):
                 delattr(tensor, ON_CUDA)
+
+
+def _where_it_is(storage: Any, location: str) -> Any:
+    return storage

@@ -71,14 +71,40 @@ class NameTracker:
         self._suspended: Dict[int, "_Scope"] = {}
         self._previous: Any = None
         self._libraries: Set[str] = set()
+        self._stopped = False
+        # Told of each user function that is entered; gives who is told what it returns.
+        self.entered: Optional[Callable[[FrameType], Optional[Callable[[Any], None]]]] = None
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped
 
     def start(self) -> None:
+        self._stopped = False
         self._previous = sys.gettrace()
         sys.settrace(self._on_call)
 
     def stop(self) -> None:
+        self._stopped = True
         sys.settrace(self._previous)
         self._suspended.clear()
+
+    def enter_all(self, innermost: Optional[FrameType], outermost: FrameType) -> Dict[int, Callable[..., Any]]:
+        """Begins to watch calls that are under way already; gives what handles the events of each frame."""
+        frames: List[FrameType] = []
+        frame = innermost
+        while frame is not None:
+            if is_user_file(frame.f_code.co_filename) and frame.f_code.co_name not in _UNNAMED_FUNCTIONS:
+                frames.append(frame)
+            frame = None if frame is outermost else frame.f_back
+        handlers: Dict[int, Callable[..., Any]] = {}
+        for frame in reversed(frames):
+            scope = _Scope(self, frame, self._prefix(frame.f_code.co_name))
+            scope.look(frame, frame.f_code)
+            if self.entered is not None and frame is not outermost:
+                scope.left = self.entered(frame)
+            frame.f_trace = handlers[id(frame)] = scope.on_event
+        return handlers
 
     def _on_call(self, frame: FrameType, event: str, argument: Any) -> Optional[Callable[..., Any]]:
         code = frame.f_code
@@ -96,7 +122,13 @@ class NameTracker:
             scope = _Scope(self, frame, self._prefix(code.co_name))
             if resumable:
                 self._suspended[id(frame)] = scope
-            scope.look(frame, code)
+            try:
+                scope.look(frame, code)
+                if self.entered is not None and not resumable:
+                    scope.left = self.entered(frame)
+            except Exception:  # noqa: BLE001: an error in here would be raised in the user's function
+                self.stop()
+                return None
         return scope.on_event
 
     def _prefix(self, function: str) -> str:
@@ -161,14 +193,27 @@ class _Scope:
         self._prefix = prefix
         self._slots: Dict[str, _Slot] = {}
         self._enclosing = frozenset(code.co_freevars)
+        # Told what the function returns, where somebody wants to know.
+        self.left: Optional[Callable[[Any], None]] = None
         self._arguments = _argument_names(code)
 
-    def on_event(self, frame: FrameType, event: str, value: Any) -> Callable[..., Any]:
-        if event == "line":
-            self.look(frame, None)
-        elif event == "return":
-            self.look(frame, None)
-            self._tracker.name_tensors(self._slots, f"{self._prefix}.return", value, False)
+    def on_event(self, frame: FrameType, event: str, value: Any) -> Optional[Callable[..., Any]]:
+        tracker = self._tracker
+        if tracker.stopped:
+            # The frame goes on after the observed call ended.
+            frame.f_trace = None
+            return None
+        try:
+            if event == "line":
+                self.look(frame, None)
+            elif event == "return":
+                self.look(frame, None)
+                tracker.name_tensors(self._slots, f"{self._prefix}.return", value, False)
+                if self.left is not None:
+                    self.left(value)
+        except Exception:  # noqa: BLE001: an error in here would be raised in the user's function
+            tracker.stop()
+            return None
         return self.on_event
 
     def look(self, frame: FrameType, entered: Optional[CodeType]) -> None:

@@ -1,284 +1,335 @@
-"""Watches torch: every outermost call of a module becomes a trace. See torch_recorder for what one call records."""
+"""
+Watches torch: every outermost call of a module, and of a user's function outside modules, becomes a trace, once for
+each shape of its inputs. See torch_recorder for what one call records, torch_functions for how functions are found.
+"""
 
 import functools
+import os
 import sys
 import threading
-from typing import Any, Dict, Optional, Tuple
+import warnings
+from types import CodeType, FrameType
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from torch.overrides import TorchFunctionMode
 
 from .arguments import bound_arguments, named_tensors
 from .cuda_emulation import emulate_cuda
-from .identity_map import IdentityMap
 from .session import Session
-from .source_frames import SourceFrame, first_user_frame, is_user_file, treat_as_library
-from .tensor_names import Instances, NameTracker
-from .torch_recorder import RecordingMode, TorchRecorder, same_outcome
-from .torch_values import content_hash
+from .source_frames import first_user_frame, is_own_file, treat_as_library
+from .torch_active import ActiveCall
+from .torch_call_recorder import CallRecorder, state_of, storage_of
+from .torch_functions import Candidate, Candidates
+from .torch_opaque import OpaqueCalls, opaque_kind
+from .torch_repeat import prepare_repeat
+
+# Where tensors were made outside any recorded call, for so many of them.
+_MAX_CREATED = 20000
 
 
-class TorchObserver:
+class ObservingMode(TorchFunctionMode):
+    def __init__(self, observer: "TorchObserver") -> None:
+        super().__init__()
+        self._observer = observer
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return self._observer.on_op(func, args, kwargs or {}, sys._getframe(1))
+
+
+class TorchObserver(CallRecorder):
     def __init__(self, session: Session, torch: Any) -> None:
-        self._session = session
-        self._torch = torch
-        self._active = threading.local()
-        self._declarations = Declarations()
-        # The last inputs and parameters of each model, so that an identical call is recorded once.
-        self._seen: IdentityMap[set] = IdentityMap(set)
+        super().__init__(session, torch)
+        self._candidates = Candidates(torch, self._rule)
+        self._modes: List[Any] = []
+        self._disabled = False
+        self._backward = getattr(torch._C, "_current_graph_task_id", lambda: -1)
 
     def install(self) -> None:
         torch = self._torch
         treat_as_library(torch.__path__[0])
         self._declarations.install(torch.nn)
-        self._observe_calls(torch.nn.Module)
         if self._session.emulate_cuda or not torch.cuda.is_available():
-            emulate_cuda(torch, self._session)
+            mode = self._guarded(emulate_cuda, torch, self._session)
+            if mode is not None:
+                self._modes.append(mode)
+        self._modes.append(ObservingMode(self))
+        for mode in self._modes:
+            mode.__enter__()
+        self.observe_calls_of(torch.nn.Module)
+        opaque = OpaqueCalls(torch, self)
+        for step in (self._enter_threads, _place_warnings, self._comparisons.install, opaque.install):
+            self._guarded(step)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._disable)
 
-    def _observe_calls(self, module_type: Any) -> None:
+    # Operations
+
+    def on_op(self, func: Any, args: Any, kwargs: Any, frame: FrameType) -> Any:
+        state = self._state
+        if state.paused or self._disabled:
+            return func(*args, **kwargs)
+        active = state.call
+        if active is None:
+            name = getattr(func, "__name__", "")
+            if name == "__get__" or name == "__set__" or self._backward() != -1:
+                return func(*args, **kwargs)
+            active = self._guarded(self._begin_function, frame)
+            if active is None:
+                return self._outside(func, args, kwargs, frame)
+        recorder = active.recorder
+        if recorder is None:
+            return func(*args, **kwargs)
+        if active.kind == "function" and self._comparisons.compares(func):
+            self._guarded(self._note_check, active, func, args, kwargs, frame)
+        return recorder.call(func, args, kwargs, frame)
+
+    def _note_check(self, active: ActiveCall, func: Any, args: Any, kwargs: Any, frame: FrameType) -> None:
+        if self._comparisons.before(func, args, kwargs, frame):
+            noted = self._comparisons.last_was_comparison
+            active.is_check = active.is_check or noted
+
+    def _outside(self, func: Any, args: Any, kwargs: Any, frame: FrameType) -> Any:
+        origins = self._guarded(self._comparisons.before, func, args, kwargs, frame)
+        result = func(*args, **kwargs)
+        self._guarded(self._after_outside, func, result, origins, frame)
+        return result
+
+    def _after_outside(self, func: Any, result: Any, origins: Any, frame: FrameType) -> None:
+        if origins:
+            self._comparisons.after(func, result, origins)
+        elif isinstance(result, self._torch.Tensor) and len(self._created) < _MAX_CREATED:
+            with self._torch._C.DisableTorchFunction():
+                storage = storage_of(result)
+            place = first_user_frame(frame)
+            if storage is not None and place is not None:
+                self._created[storage] = place
+
+    # Calls of modules
+
+    def observe_calls_of(self, module_type: Any) -> None:
         original = module_type.__call__
         observer = self
+        is_compiling = getattr(getattr(self._torch, "compiler", None), "is_compiling", lambda: False)
 
         @functools.wraps(original)
         def call(module: Any, *args: Any, **kwargs: Any) -> Any:
-            if observer._must_pass():
+            # Dynamo reads this function too: to it the first condition is true, and it reads no further.
+            if is_compiling() or observer.must_pass():
                 return original(module, *args, **kwargs)
-            active: Optional[_ActiveCall] = getattr(observer._active, "call", None)
-            if active is not None:
-                with active.inside(module):
-                    return original(module, *args, **kwargs)
-            if not observer._is_new(module, args, kwargs) or not observer._session.may_record("torch"):
-                return original(module, *args, **kwargs)
-            return observer._record(module, lambda: original(module, *args, **kwargs), args, kwargs)
+            return observer.on_module_call(module, original, args, kwargs, sys._getframe(1))
 
         module_type.__call__ = call
 
-    def _must_pass(self) -> bool:
-        """Compilers and exporters run modules to read them, not to compute."""
-        torch = self._torch
-        compiler = getattr(torch, "compiler", None)
-        if compiler is not None and getattr(compiler, "is_compiling", lambda: False)():
+    def must_pass(self) -> bool:
+        """Tracing runs modules to read them, and the backward pass to compute them once more."""
+        if self._disabled or self._state.paused:
             return True
-        return bool(torch.jit.is_tracing()) or getattr(self._active, "paused", False)
+        return bool(self._torch.jit.is_tracing()) or self._backward() != -1
 
-    def _is_new(self, module: Any, args: Any, kwargs: Any) -> bool:
-        with self._torch._C.DisableTorchFunction():
-            inputs = tuple(
-                (name, content_hash(self._torch, tensor))
-                for name, tensor in named_tensors(self._torch.Tensor, bound_arguments(module.forward, args, kwargs))
-            )
-            state = tuple(
-                (id(tensor), _version(tensor)) for tensor in (*module.parameters(), *module.buffers())
-            )
-            key = (inputs, state, module.training)
-        seen = self._seen.of(module)
-        if key in seen:
-            return False
-        seen.add(key)
-        return True
+    def on_module_call(self, module: Any, original: Any, args: Any, kwargs: Any, frame: FrameType) -> Any:
+        kind = opaque_kind(self._torch, module)
 
-    def _record(self, root: Any, run: Any, args: Any, kwargs: Any) -> Any:
-        torch = self._torch
-        label = type(root).__name__
-        trace = self._session.new_trace("torch", label)
-        active = _ActiveCall(root)
-        recorder = TorchRecorder(torch, trace, active.instances)
-        with torch._C.DisableTorchFunction():
-            self._add_parameters(root, recorder)
-            arguments = list(named_tensors(torch.Tensor, bound_arguments(root.forward, args, kwargs)))
-            for name, tensor in arguments:
-                trace.inputs.append({"name": name, "tensor": recorder.tensor_of(tensor)})
-            device = next((str(tensor.device) for _, tensor in arguments), "cpu")
-        repeat = self._prepare_repeat(root, args, kwargs) if self._session.repeat_reference else None
-        details: Dict[str, Any] = {}
+        def run() -> Any:
+            return original(module, *args, **kwargs)
+
+        if kind is not None:
+            run = functools.partial(self._run_opaque, kind, module, run, args, kwargs, frame)
+        state = self._state
+        active = state.call
+        if active is not None and active.kind == "function" and active.recorder is not None:
+            # A function that calls modules is no implementation: they are.
+            self._guarded(self._give_up, active)
+            active = state.call
+        if active is None:
+            active = self._guarded(self._begin_method, frame, module)
+        if active is not None:
+            with active.inside(module):
+                return run()
+        self._candidates.note_wrappers(frame)
+        active = self._guarded(self._begin_module, module, args, kwargs)
+        if active is None:
+            return run()
+        again = None
+        if self._session.repeat_reference and active.recorder is not None:
+            again = self._guarded(prepare_repeat, self._torch, module, args, kwargs)
         try:
-            result = self._run(active, recorder, run)
+            with active.inside(module):
+                result = run()
         except BaseException:
-            details["incomplete"] = True
+            self._guarded(self._finish, active, None, True)
             raise
-        else:
-            with torch._C.DisableTorchFunction():
-                for name, tensor in named_tensors(torch.Tensor, {"output": result}):
-                    trace.outputs.append({"name": name, "tensor": recorder.tensor_of(tensor)})
-            if repeat is not None:
-                self._repeat(root, recorder, *repeat)
-            return result
-        finally:
-            trace.ran_on = self._ran_on(recorder, device)
-            self._session.finish_trace(trace, **details)
+        repeated = functools.partial(self._repeat, active, again) if again is not None else None
+        self._guarded(self._finish, active, result, False, repeated)
+        return result
 
-    def _run(self, active: "_ActiveCall", recorder: TorchRecorder, run: Any) -> Any:
-        names = NameTracker(self._torch.Tensor, recorder.resolve, recorder.bind, active.instances)
-        self._active.call = active
-        try:
-            with RecordingMode(recorder), active.inside(active.root):
-                names.start()
-                try:
-                    return run()
-                finally:
-                    names.stop()
-        finally:
-            self._active.call = None
-
-    def _prepare_repeat(self, root: Any, args: Any, kwargs: Any) -> Tuple[Any, Any, Dict[str, Any]]:
-        """The first run may write into its inputs and buffers: the second one starts from copies."""
+    def _begin_module(self, module: Any, args: Any, kwargs: Any) -> Optional[ActiveCall]:
         torch = self._torch
-        with torch._C.DisableTorchFunction(), torch.no_grad():
-            copy = functools.partial(copied, torch.Tensor)
-            return copy(args), copy(kwargs), {n: b.detach().clone() for n, b in root.named_buffers()}
+        with torch._C.DisableTorchFunction():
+            target = getattr(module, "_orig_mod", module)
+            forward = getattr(target, "forward", None)
+            arguments = bound_arguments(forward, args, kwargs)
+            inputs = list(named_tensors(torch.Tensor, arguments))
+            active = ActiveCall(target, "module", _class_name(target))
+            return self._begin(active, target, (target.training,), arguments, inputs, state_of(target))
 
-    def _repeat(self, root: Any, recorder: TorchRecorder, args: Any, kwargs: Any, buffers: Any) -> None:
-        torch = self._torch
-        active = _ActiveCall(root)
-        second = recorder.comparing(active.instances)
-        current = dict(root.named_buffers())
-        modes = [(module, module.training) for module in root.modules()]
-        with torch._C.DisableTorchFunction(), torch.no_grad():
-            after = {name: tensor.detach().clone() for name, tensor in current.items()}
-            for name, tensor in buffers.items():
-                current[name].copy_(tensor)
-            for tensor in (*root.parameters(), *root.buffers()):
-                second.tensor_of(tensor)
-            for _, tensor in named_tensors(torch.Tensor, bound_arguments(root.forward, args, kwargs)):
-                second.tensor_of(tensor)
-        self._active.call = active
-        root.eval()
+    def _begin_method(self, frame: FrameType, module: Any) -> Optional[ActiveCall]:
+        found = self._candidates.find_method(frame, module)
+        return None if found is None else self._begin_frame(found, frame)
+
+    # Calls of functions
+
+    def _begin_function(self, frame: FrameType) -> Optional[ActiveCall]:
+        found = self._candidates.find(frame)
+        return None if found is None else self._begin_frame(found, frame)
+
+    def _begin_frame(self, found: Candidate, innermost: FrameType) -> Optional[ActiveCall]:
+        with self._torch._C.DisableTorchFunction():
+            kind = "function" if found.module is None else "module"
+            active = ActiveCall(found.module, kind, found.label)
+            parameters = found.parameters
+            if found.module is not None:
+                parameters = state_of(found.module)
+            called = found.owner if found.owner is not None and hasattr(found.owner, "__weakref__") else found.code
+            arguments = {
+                name: value for name, value in found.frame.f_locals.items() if name in found.code.co_varnames
+            }
+            switches: Tuple[Any, ...] = (id(found.code),)
+            if found.module is not None:
+                switches = (*switches, found.module.training)
+            active.frame = found.frame
+            begun = self._begin(active, called, switches, arguments, found.inputs, parameters, innermost)
+        if begun is not None and active.root is not None:
+            active.instances.enter("")
+        return begun
+
+    def call_opaque_function(
+        self, called: Any, label: str, args: Any, kwargs: Any, run: Callable[[], Any], frame: FrameType
+    ) -> Any:
+        """A compiled function: a trace of its own where it is called outside any recorded call."""
+        if self._state.call is not None:
+            return run()
+        active = self._guarded(self._begin_function, frame)
+        if active is not None:
+            return run()
+        active = self._guarded(self._begin_opaque_function, called, label, args, kwargs)
+        if active is None:
+            return run()
         try:
-            with torch.no_grad(), torch.random.fork_rng(devices=[]), RecordingMode(second), active.inside(root):
-                root(*args, **kwargs)
+            result = run()
+        except BaseException:
+            self._guarded(self._finish, active, None, True)
+            raise
+        self._guarded(self._finish, active, result, False)
+        return result
+
+    def _begin_opaque_function(self, called: Any, label: str, args: Any, kwargs: Any) -> Optional[ActiveCall]:
+        with self._torch._C.DisableTorchFunction():
+            arguments = bound_arguments(called, args, kwargs)
+            inputs, parameters = self._rule.split_arguments(arguments)
+            if not inputs:
+                return None
+            return self._begin(ActiveCall(None, "function", label), called, (), arguments, inputs, parameters)
+
+    # What is not looked into
+
+    def _run_opaque(self, kind: str, module: Any, run: Any, args: Any, kwargs: Any, frame: FrameType) -> Any:
+        target = getattr(module, "_orig_mod", module)
+
+        def tensors() -> List[Any]:
+            given = [tensor for _, tensor in named_tensors(self._torch.Tensor, {"args": args, "kwargs": kwargs})]
+            return given + [tensor for _, tensor in state_of(target)]
+
+        uncompiled = functools.partial(target, *args, **kwargs) if target is not module else run
+        return self.run_opaque(kind, _class_name(target), tensors, run, uncompiled, frame)
+
+    def run_opaque(
+        self, kind: str, name: str, tensors: Callable[[], List[Any]], run: Any, uncompiled: Any, frame: FrameType
+    ) -> Any:
+        active = self._state.call
+        recorder = active.recorder if active is not None else None
+        attributes: Dict[str, Any] = {"name": name}
+        hidden = functools.partial(self._hidden, run)
+        if kind == "torch.compile" and self._session.emulated:
+            # Compiled code would meet devices that are not there.
+            attributes["uncompiled"] = "CUDA is emulated"
+            hidden = functools.partial(self.paused, uncompiled)
+        if recorder is None:
+            return hidden()
+        with self._torch._C.DisableTorchFunction():
+            given = self._guarded(tensors) or []
+        return recorder.opaque(kind, given, attributes, hidden, frame)
+
+    def paused(self, run: Callable[[], Any]) -> Any:
+        self._state.paused += 1
+        tracer = sys.gettrace()
+        sys.settrace(None)
+        try:
+            return run()
         finally:
-            self._active.call = None
-            for module, training in modes:
-                module.training = training
-            with torch._C.DisableTorchFunction(), torch.no_grad():
-                for name, tensor in after.items():
-                    current[name].copy_(tensor)
-        same_outcome(recorder, second)
+            sys.settrace(tracer)
+            self._state.paused -= 1
 
-    def _add_parameters(self, root: Any, recorder: TorchRecorder) -> None:
-        for prefix, module in root.named_modules(remove_duplicate=False):
-            for members, is_buffer in ((module._parameters, False), (module._buffers, True)):
-                for name, tensor in members.items():
-                    if tensor is None or not hasattr(tensor, "shape") or _is_lazy(tensor):
-                        continue
-                    recorder.trace.add_parameter(
-                        f"{prefix}.{name}" if prefix else name,
-                        recorder.tensor_of(tensor),
-                        self._declarations.find(module, name),
-                        is_buffer,
-                    )
+    def _hidden(self, run: Callable[[], Any]) -> Any:
+        """Compilers read the modes that they find, and compile again when others come: ours must not be there."""
+        from torch.overrides import _len_torch_function_stack, _pop_mode, _push_mode  # type: ignore[attr-defined]
 
-    def _ran_on(self, recorder: TorchRecorder, device: str) -> Dict[str, Any]:
-        return {
-            "executor": f"torch {self._torch.__version__}",
-            "provider": device.split(":")[0],
-            "device": device,
-            "precision": recorder.precision(),
-            "versions": self._session.versions(),
-            "standIns": [],
-            "emulated": list(self._session.emulated),
-        }
+        stack = [_pop_mode() for _ in range(_len_torch_function_stack())][::-1]
+        for mode in stack:
+            if mode not in self._modes:
+                _push_mode(mode)
+        try:
+            return self.paused(run)
+        finally:
+            for _ in range(_len_torch_function_stack()):
+                _pop_mode()
+            for mode in stack:
+                _push_mode(mode)
 
+    # The observer's own affairs
 
-class _ActiveCall:
-    """The outermost call under way: which module instances it is in."""
+    def turned_out_no_implementation(self, code: CodeType) -> None:
+        self._candidates.failed(code)
 
-    def __init__(self, root: Any) -> None:
-        self.root = root
-        self.instances = Instances()
-        self._paths: Dict[int, str] = {}
-        for name, module in root.named_modules():
-            self._paths.setdefault(id(module), name)
+    def _disable(self) -> None:
+        """In a child process, whose traces nobody would read."""
+        self._disabled = True
 
-    def inside(self, module: Any) -> "_Inside":
-        path = self._paths.get(id(module))
-        if path is None:
-            # The module is held by no attribute of the model: the user's own are told apart by their class.
-            path = self.instances.path
-            if is_user_file(getattr(sys.modules.get(type(module).__module__), "__file__", None) or "<"):
-                path = self.instances.child_path(type(module).__name__)
-        return _Inside(self.instances, path, self.instances.depth > 0 and module is self.root)
-
-
-class _Inside:
-    def __init__(self, instances: Instances, path: str, already: bool) -> None:
-        self._instances = instances
-        self._path = path
-        self._already = already
-
-    def __enter__(self) -> None:
-        if not self._already:
-            self._instances.enter(self._path)
-
-    def __exit__(self, *error: Any) -> None:
-        if not self._already:
-            self._instances.leave()
-
-
-class Declarations:
-    """Where the user's code declares each parameter and buffer."""
-
-    def __init__(self) -> None:
-        self._of_module: IdentityMap[Dict[str, SourceFrame]] = IdentityMap(dict)
-        # A deep copy of a module was never assigned to: its class declares the same names at the same lines.
-        self._of_class: Dict[Tuple[type, str], SourceFrame] = {}
-
-    def install(self, nn: Any) -> None:
-        module_type, parameter_type = nn.Module, nn.Parameter
-        set_attribute = module_type.__setattr__
-        register_parameter = module_type.register_parameter
-        register_buffer = module_type.register_buffer
-
-        @functools.wraps(set_attribute)
-        def observed_set(module: Any, name: str, value: Any) -> None:
-            set_attribute(module, name, value)
-            if isinstance(value, parameter_type) or name in module.__dict__.get("_buffers", ()):
-                self._note(module, name, value)
-
-        @functools.wraps(register_parameter)
-        def observed_parameter(module: Any, name: str, param: Any) -> None:
-            register_parameter(module, name, param)
-            self._note(module, name, param)
-
-        @functools.wraps(register_buffer)
-        def observed_buffer(module: Any, name: str, tensor: Any, *args: Any, **kwargs: Any) -> None:
-            register_buffer(module, name, tensor, *args, **kwargs)
-            self._note(module, name, tensor)
-
-        module_type.__setattr__ = observed_set
-        module_type.register_parameter = observed_parameter
-        module_type.register_buffer = observed_buffer
-
-    def find(self, module: Any, name: str) -> Optional[SourceFrame]:
-        return self._of_module.of(module).get(name) or self._of_class.get((type(module), name))
-
-    def _note(self, module: Any, name: str, value: Any) -> None:
-        declared = self._of_module.of(module)
-        if value is None or name in declared:
+    def _enter_threads(self) -> None:
+        """Modes belong to a thread: each new one gets them too."""
+        bootstrap = getattr(threading.Thread, "_bootstrap_inner", None)
+        if bootstrap is None:
             return
-        frame = first_user_frame(sys._getframe(2))
-        if frame is not None:
-            declared[name] = frame
-            self._of_class.setdefault((type(module), name), frame)
+        modes = self._modes
+
+        @functools.wraps(bootstrap)
+        def observed(thread: Any) -> None:
+            for mode in modes:
+                mode.__enter__()
+            bootstrap(thread)
+
+        threading.Thread._bootstrap_inner = observed  # type: ignore[attr-defined]
+
+def _class_name(module: Any) -> str:
+    """A scripted module has the name of the class that it was made from."""
+    return str(getattr(module, "original_name", None) or type(module).__name__)
 
 
-def copied(tensor_type: type, value: Any) -> Any:
-    """The same nested value with copies of its tensors."""
-    if isinstance(value, tensor_type):
-        return value.detach().clone()  # type: ignore[attr-defined]
-    if isinstance(value, tuple):
-        items = [copied(tensor_type, item) for item in value]
-        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
-    if isinstance(value, list):
-        return [copied(tensor_type, item) for item in value]
-    if isinstance(value, dict):
-        return {key: copied(tensor_type, item) for key, item in value.items()}
-    return value
+def _place_warnings() -> None:
+    """Warnings of torch name the Python line that called it: that must not be one of ours."""
+    original = warnings.showwarning
 
+    @functools.wraps(original)
+    def showwarning(
+        message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None
+    ) -> None:
+        if is_own_file(filename):
+            frame: Optional[FrameType] = sys._getframe(1)
+            while frame is not None and (
+                is_own_file(frame.f_code.co_filename) or frame.f_code.co_filename == warnings.__file__
+            ):
+                frame = frame.f_back
+            if frame is not None:
+                filename, lineno, line = frame.f_code.co_filename, frame.f_lineno, None
+        original(message, category, filename, lineno, file, line)
 
-def _version(tensor: Any) -> int:
-    try:
-        return tensor._version
-    except RuntimeError:
-        return -1
-
-
-def _is_lazy(tensor: Any) -> bool:
-    return type(tensor).__name__.startswith("Uninitialized")
+    warnings.showwarning = showwarning

@@ -95,6 +95,8 @@ class _Emulation:
             torch.cuda.is_available = lambda: True
             torch.cuda.device_count = lambda: 1
             torch.cuda.current_device = lambda: 0
+            # What scripts choose their data types by: all that a current GPU has, float8 among it.
+            torch.cuda.get_device_capability = lambda device=None: (9, 0)
         set_default = torch.set_default_device
 
         @functools.wraps(set_default)

@@ -1,0 +1,40 @@
+/** One kind of test that has no meaning without TensorRT and a GPU. */
+interface Inapplicable {
+  readonly reason: string;
+  readonly file?: RegExp;
+  readonly test?: RegExp;
+  /** What the failure must say: another failure of the same test is a failure. */
+  readonly failure: RegExp;
+}
+
+/** All kinds; a failed test that fits none of them counts as failed. */
+export const INAPPLICABLE: readonly Inapplicable[] = [
+  {
+    reason: "a TensorRT plugin",
+    file: /^test_plugin\.py$/,
+    failure: /Plugin\b.* cannot run outside TensorRT/,
+  },
+  {
+    reason: "a TensorRT plugin whose kernel Triton compiles",
+    file: /^test_plugin_qdp\.py$/,
+    failure: /cannot run outside TensorRT/,
+  },
+  {
+    reason: "float8, for which there is no CPU kernel",
+    failure: /float8.* (?:cannot hold|cannot run outside TensorRT|no kernel)/,
+  },
+  {
+    reason: "int4, for which there is no CPU kernel",
+    failure: /int4.* (?:cannot hold|cannot run outside TensorRT|no kernel)/,
+  },
+];
+
+/** Why a failed test cannot apply here; undefined when it is a failure. */
+export function reasonNotToApply(file: string, test: string, failure: string): string | undefined {
+  return INAPPLICABLE.find(
+    (kind) =>
+      (kind.file?.test(file) ?? true) &&
+      (kind.test?.test(test) ?? true) &&
+      kind.failure.test(failure),
+  )?.reason;
+}

@@ -25,27 +25,51 @@ class NotForHost(Exception):
     """The program needs an engine."""
 
 
+class Misfit(Exception):
+    """The shapes of an op's operands do not go together; the message is in TensorRT's words."""
+
+
 def evaluate(trace: Any, inputs: Sequence[np.ndarray]) -> Optional[List[np.ndarray]]:
-    """The outputs of an nvtripy Trace, or None where only an engine can compute them."""
+    """The outputs of an nvtripy Trace, or None where only an engine can compute them. Raises Misfit."""
     try:
-        return _Evaluation(trace, inputs).outputs()
+        evaluation = _Evaluation(trace, inputs, _demand(trace))
+        evaluation.run()
+        return evaluation.outputs()
     except NotForHost:
         return None
 
 
+def shapes_misfit(trace: Any, inputs: Sequence[np.ndarray]) -> Optional[str]:
+    """What is wrong with the shapes of operands in a program, as far as they can be followed; None where nothing is."""
+    try:
+        _Evaluation(trace, inputs, _demand(trace, values=False)).run()
+    except Misfit as error:
+        return str(error)
+    except NotForHost:
+        pass
+    return None
+
+
 class _Evaluation:
-    def __init__(self, trace: Any, inputs: Sequence[np.ndarray]) -> None:
+    def __init__(self, trace: Any, inputs: Sequence[np.ndarray], demand: Tuple[Set[int], Set[int]]) -> None:
         self._trace = trace
         self._values: Dict[int, np.ndarray] = {id(t): array for t, array in zip(trace.inputs, inputs)}
         self._shapes: Dict[int, Shape] = {key: array.shape for key, array in self._values.items()}
-        self._wanted, self._shape_wanted = _demand(trace)
+        self._wanted, self._shape_wanted = demand
+
+    def run(self) -> None:
+        for op in self._trace.ops:
+            try:
+                # Integers divide by zero and overflow in silence, as they do on a GPU.
+                with np.errstate(all="ignore"):
+                    if any(id(output) in self._wanted for output in op.outputs):
+                        self._compute(op)
+                    elif any(id(output) in self._shape_wanted for output in op.outputs):
+                        self._shapes[id(op.outputs[0])] = self._shape_of(op)
+            except (ValueError, IndexError) as error:
+                raise _misfit(type(op).__name__, error) from None
 
     def outputs(self) -> List[np.ndarray]:
-        for op in self._trace.ops:
-            if any(id(output) in self._wanted for output in op.outputs):
-                self._compute(op)
-            elif any(id(output) in self._shape_wanted for output in op.outputs):
-                self._shapes[id(op.outputs[0])] = self._shape_of(op)
         return [self._values[id(output)] for output in self._trace.outputs]
 
     def _compute(self, op: Any) -> None:
@@ -82,6 +106,7 @@ class _Evaluation:
             return _filled(sizes, shapes[0]) if kind == "Reshape" else tuple(sizes)
         if kind == "Concatenate":
             sizes = list(shapes[0] or ())
+            _refuse_unlike(shapes, op.dim)
             sizes[op.dim] = sum((shape or ())[op.dim] for shape in shapes)
             return tuple(sizes)
         if kind == "Permute":
@@ -100,10 +125,21 @@ class _Evaluation:
         raise NotForHost(kind)
 
 
-def _demand(trace: Any) -> Tuple[Set[int], Set[int]]:
-    """Tensors whose values are needed for the outputs, and those of which the shape is enough."""
-    wanted = {id(output) for output in trace.outputs}
-    shape_wanted: Set[int] = set()
+def _misfit(kind: str, error: Exception) -> Exception:
+    if kind == "Concatenate":
+        return Misfit("all concat input tensors must have the same dimensions except on the concatenation axis")
+    if kind in _ELEMENTWISE:
+        return Misfit(f"broadcast dimensions must be conformable ({kind}: {error})")
+    if kind in ("Reshape", "Broadcast", "MatrixMultiply"):
+        return Misfit(f"{kind}: {error}")
+    return NotForHost(kind)
+
+
+def _demand(trace: Any, values: bool = True) -> Tuple[Set[int], Set[int]]:
+    """Tensors whose values are needed for the outputs or, without `values`, their shapes; and those of which the shape is enough."""
+    outputs = {id(output) for output in trace.outputs}
+    wanted: Set[int] = outputs if values else set()
+    shape_wanted: Set[int] = set() if values else outputs
     for op in reversed(trace.ops):
         kind = type(op).__name__
         if any(id(output) in wanted for output in op.outputs):
@@ -113,6 +149,12 @@ def _demand(trace: Any) -> Tuple[Set[int], Set[int]]:
             if kind in _SHAPED_BY:
                 wanted.add(id(op.inputs[_SHAPED_BY[kind]]))
     return wanted, shape_wanted
+
+
+def _refuse_unlike(shapes: Sequence[Optional[Shape]], dim: int) -> None:
+    others = {(*shape[:dim], *shape[dim:][1:]) for shape in shapes if shape is not None}
+    if len(others) > 1:
+        raise ValueError("sizes differ")
 
 
 def _filled(sizes: List[int], shape: Optional[Shape]) -> Shape:

@@ -5,6 +5,7 @@ Where the backend is stood in for, programs are executed here (small integer one
 """
 
 import functools
+import itertools
 import sys
 import threading
 from types import FrameType
@@ -36,7 +37,7 @@ class Parameter(NamedTuple):
 class Notes:
     """What is known about one trace tensor beyond what nvtripy keeps; lives as an attribute of the tensor."""
 
-    __slots__ = ("names", "argument_names", "parameter", "argument", "program")
+    __slots__ = ("names", "argument_names", "parameter", "argument", "program", "made_by")
 
     def __init__(self) -> None:
         self.names: List[str] = []
@@ -46,6 +47,8 @@ class Notes:
         self.argument: Optional[str] = None
         # What the outermost call that it came out of is called.
         self.program: Optional[str] = None
+        # The number of the model that was called then.
+        self.made_by: Optional[int] = None
 
 
 def notes_of(trace_tensor: Any) -> Notes:
@@ -65,6 +68,8 @@ class TripyObserver:
         self._tripy = nvtripy
         self._active = threading.local()
         self._declared: IdentityMap[Dict[str, SourceFrame]] = IdentityMap(dict)
+        # Modules and functions that were called or compiled, numbered as they come.
+        self._numbers: IdentityMap[int] = IdentityMap(itertools.count().__next__)
 
     def install(self) -> None:
         tripy = self._tripy
@@ -73,7 +78,7 @@ class TripyObserver:
         self._observe_modules(tripy.Module)
         self._observe_constants(tripy.Tensor)
         self._observe_compile()
-        TripyBackend(self._session, tripy, used_stand_ins(), self._parameters).install()
+        TripyBackend(self._session, tripy, used_stand_ins(), self._parameters, self._compiled_object).install()
 
     def _annotate(self, stack_info: Any, frame: Optional[FrameType]) -> None:
         call: Optional[_Call] = getattr(self._active, "call", None)
@@ -100,7 +105,8 @@ class TripyObserver:
                 with active.inside(module):
                     return original(module, *args, **kwargs)
             arguments = bound_arguments(module.forward, args, kwargs)
-            with self._outermost(module, type(module).__name__, arguments) as outermost, outermost.inside(module):
+            call = self._outermost(module, type(module).__name__, arguments, self._number_of(module))
+            with call as outermost, outermost.inside(module):
                 result = original(module, *args, **kwargs)
             outermost.came_out(self._tripy.Tensor, result)
             return result
@@ -139,15 +145,27 @@ class TripyObserver:
                 return original(func, *args, **kwargs)
             root = func if isinstance(func, module_type) else None
             label = type(func).__name__ if root is not None else getattr(func, "__name__", type(func).__name__)
-            with observer._outermost(root, label, {}):
+            with observer._outermost(root, label, {}, observer._number_of(func)):
                 return original(func, *args, **kwargs)
 
         tripy.compile = compile_
         sys.modules["nvtripy.backend.api.compile"].compile = compile_  # type: ignore[attr-defined]
 
-    def _outermost(self, root: Any, label: str, arguments: Dict[str, Any]) -> "_Call":
+    def _number_of(self, target: Any) -> Optional[int]:
+        # A bound method is made anew by each access; its function stays.
+        target = getattr(target, "__func__", target)
+        try:
+            return self._numbers.of(target)
+        except TypeError:
+            return None
+
+    def _compiled_object(self) -> Optional[int]:
+        call: Optional[_Call] = getattr(self._active, "call", None)
+        return call.number if call is not None else None
+
+    def _outermost(self, root: Any, label: str, arguments: Dict[str, Any], number: Optional[int]) -> "_Call":
         tensor_type = self._tripy.Tensor
-        call = _Call(self._active, root, label, tensor_type)
+        call = _Call(self._active, root, label, tensor_type, number)
         for parameter, trace_tensor in self._parameters_of(root):
             notes_of(trace_tensor).parameter = parameter
         for name, tensor in named_tensors(tensor_type, arguments):
@@ -185,9 +203,10 @@ class TripyObserver:
 class _Call:
     """The outermost call under way: a model's, or that of `tp.compile`."""
 
-    def __init__(self, active: Any, root: Any, label: str, tensor_type: type) -> None:
+    def __init__(self, active: Any, root: Any, label: str, tensor_type: type, number: Optional[int]) -> None:
         self.instances = Instances()
         self.label = label
+        self.number = number
         self._active = active
         self.root = root
         self._paths = {id(module): path for path, module in _instances(root)} if root is not None else {}
@@ -215,7 +234,8 @@ class _Call:
 
     def came_out(self, tensor_type: type, result: Any) -> None:
         for _, tensor in named_tensors(tensor_type, {"output": result}):
-            notes_of(tensor.trace_tensor).program = self.label
+            notes = notes_of(tensor.trace_tensor)
+            notes.program, notes.made_by = self.label, self.number
 
 
 class _Inside:

@@ -20,6 +20,10 @@ export const INAPPLICABLE: readonly Inapplicable[] = [
     failure: /cannot run outside TensorRT/,
   },
   {
+    reason: "int8 without a scale, whose meaning TensorRT takes from its calibration",
+    failure: /of int8 depends on TensorRT's quantisation scales|AvgPooling of int8/,
+  },
+  {
     reason: "float8, for which there is no CPU kernel",
     failure: /float8.* (?:cannot hold|cannot run outside TensorRT|no kernel)/,
   },

@@ -74,6 +74,19 @@ def _same(tensors: Any, types: FrozenSet[str], kind: str) -> Optional[str]:
     return None
 
 
+def _has_axes(op: Any) -> Optional[str]:
+    return f"{type(op).__name__} takes no tensor without axes" if op.inputs[0].rank == 0 else None
+
+
+def _no_float8_to_int8(op: Any) -> Optional[str]:
+    """Values cannot go from float8 to int8 or back, although each of the two steps between them exists."""
+    made, before = op.outputs[0].dtype.name, op.inputs[0].producer
+    kind = type(before).__name__
+    if kind in ("Dequantize", "Cast") and {made, _name(before.inputs[0])} == {"float8", "int8"}:
+        return f"there is no conversion from {_name(before.inputs[0])} to {made}"
+    return None
+
+
 _SCALED = frozenset({"int8", "float8", "int4"})
 _ARITHMETIC = _inputs_of(_NUMBERS)
 _FLOAT = _inputs_of(_FLOATS)
@@ -97,11 +110,11 @@ _RULES: Dict[str, Rule] = {
     "Slice": _inputs_of(_PLAIN | {"int4"}, 1),
     "SliceFill": _inputs_of(frozenset({"float32", "float16", "bool", "int32", "int64"}), 1),
     "SliceReflect": _inputs_of(frozenset({"float32", "float16", "bool", "int32", "int64"}), 1),
-    "Broadcast": _inputs_of(_PLAIN, 1),
+    "Broadcast": _inputs_of(_PLAIN - {"int8"}, 1),
     "Permute": _inputs_of(_PLAIN | {"int4"}, 1),
     "Reshape": _inputs_of(_PLAIN | {"int4"}, 1),
     "Where": _where,
-    "Cast": _both(_inputs_of(_PLAIN | {"float8", "int4"}), _output_is(_PLAIN)),
-    "Quantize": _both(_inputs_of(_FLOATS), _output_is(_SCALED)),
-    "Dequantize": _both(_input_is(0, _SCALED), _input_is(1, _FLOATS), _output_is(_FLOATS)),
+    "Cast": _both(_inputs_of(_PLAIN), _output_is(_PLAIN), _no_float8_to_int8),
+    "Quantize": _both(_inputs_of(_FLOATS), _output_is(_SCALED), _has_axes, _no_float8_to_int8),
+    "Dequantize": _both(_input_is(0, _SCALED), _input_is(1, _FLOATS), _output_is(_FLOATS), _has_axes),
 }  # fmt: skip

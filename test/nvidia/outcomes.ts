@@ -43,10 +43,18 @@ function unescaped(text: string): string {
 /** What Tripy says is in a box below "Error"; other exceptions say it in their first line. */
 function tellingLine(text: string): string {
   const lines = text.split("\n").map((line) => line.trim());
-  const said = lines.find((line) => /^E\s+(?:.*MTRTException|.*Error|.*Exception|assert)/.test(line));
+  const said = lines.find((line) =>
+    /^E\s+(?:.*MTRTException|.*Error|.*Exception|assert)/.test(line),
+  );
   return (said ?? firstLine(text)).replace(/^E\s+/, "").slice(0, 240);
 }
 
 function firstLine(text: string): string {
-  return text.split("\n").find((line) => line.trim() !== "")?.trim().slice(0, 240) ?? "";
+  return (
+    text
+      .split("\n")
+      .find((line) => line.trim() !== "")
+      ?.trim()
+      .slice(0, 240) ?? ""
+  );
 }

@@ -12,6 +12,8 @@ import numpy as np
 DTYPES = {
     "float32": np.dtype(np.float32),
     "float16": np.dtype(np.float16),
+    # numpy has none: its bits are moved as they are, and only a cast looks into them.
+    "bfloat16": np.dtype(np.uint16),
     "int64": np.dtype(np.int64),
     "int32": np.dtype(np.int32),
     "int8": np.dtype(np.int8),
@@ -86,7 +88,9 @@ class _Evaluation:
             inputs = [self._values[id(tensor)] for tensor in op.inputs]
             if kind in _MOVES:
                 value = _MOVES[kind](op, inputs)
-            elif kind in _INTEGER_OPS and all(array.dtype.kind in "iub" for array in inputs):
+            elif kind == "Linspace":
+                value = _linspace(op, inputs)
+            elif kind in _INTEGER_OPS and all(array.dtype.kind in "ib" for array in inputs):
                 value = _INTEGER_OPS[kind](op, inputs)
             else:
                 raise NotForHost(kind)
@@ -224,15 +228,42 @@ def _slice_fill(op: Any, inputs: List[np.ndarray]) -> np.ndarray:
 
 
 def _linspace(op: Any, inputs: List[np.ndarray]) -> np.ndarray:
-    if op.dtype.name not in ("int32", "int64"):
+    """Start plus index times step, each operation rounded once: as the engine does it."""
+    dtype = DTYPES[op.dtype.name]
+    if op.dtype.name not in ("float32", "int32", "int64"):
         raise NotForHost("Linspace")
     shape = tuple(_ints(inputs[0]))
-    steps = np.atleast_1d(inputs[2])
-    return sum((np.indices(shape)[axis] * steps[axis] for axis in range(len(shape))), np.zeros(shape, np.int64)) + inputs[1]
+    steps = np.atleast_1d(inputs[2]).astype(dtype)
+    result = np.full(shape, inputs[1], dtype)
+    for axis, length in enumerate(shape):
+        if steps[axis] != 0:
+            offsets = np.arange(length).astype(dtype) * steps[axis]
+            result = result + offsets.reshape([-1 if other == axis else 1 for other in range(len(shape))])
+    return result
 
 
 def _cast(op: Any, inputs: List[np.ndarray]) -> np.ndarray:
-    return inputs[0].astype(DTYPES[op.dtype.name])
+    before, after = op.inputs[0].dtype.name, op.dtype.name
+    values = _from_bfloat16(inputs[0]) if before == "bfloat16" else inputs[0]
+    if after == "bfloat16":
+        return _to_bfloat16(values.astype(np.float32))
+    # What a float beyond an integer type becomes is the engine's affair.
+    if values.dtype.kind == "f" and after in ("int8", "int32", "int64"):
+        limits = np.iinfo(DTYPES[after])
+        if values.size and not (np.isfinite(values).all() and limits.min <= values.min() and values.max() <= limits.max):
+            raise NotForHost("Cast")
+    return values.astype(DTYPES[after])
+
+
+def _from_bfloat16(bits: np.ndarray) -> np.ndarray:
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def _to_bfloat16(values: np.ndarray) -> np.ndarray:
+    """To the nearest, halves to even; NaN stays NaN."""
+    bits = np.ascontiguousarray(values).reshape(values.shape).view(np.uint32).astype(np.uint64)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    return np.where(np.isnan(values), 0x7FC0, rounded).astype(np.uint16)
 
 
 def _reduction(function: Callable[..., np.ndarray]) -> Callable[[Any, List[np.ndarray]], np.ndarray]:
@@ -282,7 +313,6 @@ _INTEGER_OPS: Dict[str, Callable[[Any, List[np.ndarray]], np.ndarray]] = {
     "Not": _elementwise(np.logical_not),
     "Neg": _elementwise(np.negative),
     "Abs": _elementwise(np.abs),
-    "Linspace": _linspace,
 }
 # Which input holds the sizes of the result.
 _SHAPED_BY = {"Reshape": 1, "Broadcast": 1, "Slice": 2, "SliceFill": 2, "SliceReflect": 2, "Linspace": 0}

@@ -129,12 +129,12 @@ class TripyBackend:
             on_host = program.on_host([argument.array for argument in arguments])
         except Misfit as error:
             raise self._runtime.MTRTException(str(error)) from None
-        if on_host is not None:
-            space = self._runtime.PointerType.device
-            return [self._runtime.MemRefValue(array, space) for array in on_host]
-        if self._session.engine is None:
+        if on_host is not None and program.is_eager:
+            # Sizes and other small values, of which a frontend asks for thousands.
+            return program.values(self._runtime, on_host)
+        if on_host is None and self._session.engine is None:
             raise self._runtime.MTRTException(_NO_ENGINE)
-        return self._executions.run(program, arguments)
+        return self._executions.run(program, arguments, on_host)
 
     def _load(self, content: bytes) -> Any:
         return load_program(content, self._session, self._loading)

@@ -9,7 +9,7 @@ import itertools
 import sys
 import threading
 from types import FrameType
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from .arguments import bound_arguments, named_tensors
 from .fast_stack_info import install_fast_stack_info
@@ -69,7 +69,9 @@ class TripyObserver:
         self._active = threading.local()
         self._declared: IdentityMap[Dict[str, SourceFrame]] = IdentityMap(dict)
         # Modules and functions that were called or compiled, numbered as they come.
-        self._numbers: IdentityMap[int] = IdentityMap(itertools.count().__next__)
+        self._count = itertools.count()
+        self._numbers: IdentityMap[int] = IdentityMap(lambda: next(self._count))
+        self._methods: IdentityMap[Dict[str, int]] = IdentityMap(dict)
 
     def install(self) -> None:
         tripy = self._tripy
@@ -102,6 +104,8 @@ class TripyObserver:
         def call(module: Any, *args: Any, **kwargs: Any) -> Any:
             active: Optional[_Call] = getattr(self._active, "call", None)
             if active is not None:
+                if not active.knows(module):
+                    self._adopt(active, module)
                 with active.inside(module):
                     return original(module, *args, **kwargs)
             arguments = bound_arguments(module.forward, args, kwargs)
@@ -151,11 +155,31 @@ class TripyObserver:
         tripy.compile = compile_
         sys.modules["nvtripy.backend.api.compile"].compile = compile_  # type: ignore[attr-defined]
 
+    def _adopt(self, call: "_Call", module: Any) -> None:
+        """A module that the compiled function, or the model, calls without holding it: its parameters have names too."""
+        made_anew = not _is_users(module)
+        if made_anew and call.root is not None:
+            return
+        call.adopt(module)
+        for parameter, trace_tensor in self._parameters_of(module):
+            if id(trace_tensor) in call.named:
+                continue
+            named = parameter._replace(name=call.free_name(parameter.name, type(module).__name__))
+            notes_of(trace_tensor).parameter = named
+            call.named.add(id(trace_tensor))
+            call.adopted.append((named, trace_tensor))
+
     def _number_of(self, target: Any) -> Optional[int]:
-        # A bound method is made anew by each access; its function stays.
-        target = getattr(target, "__func__", target)
+        owner = getattr(target, "__self__", None)
         try:
-            return self._numbers.of(target)
+            if owner is None:
+                return self._numbers.of(target)
+            # A bound method is made anew by each access: its object and its name stay.
+            methods = self._methods.of(owner)
+            name = target.__name__
+            if name not in methods:
+                methods[name] = next(self._count)
+            return methods[name]
         except TypeError:
             return None
 
@@ -168,6 +192,7 @@ class TripyObserver:
         call = _Call(self._active, root, label, tensor_type, number)
         for parameter, trace_tensor in self._parameters_of(root):
             notes_of(trace_tensor).parameter = parameter
+            call.named.add(id(trace_tensor))
         for name, tensor in named_tensors(tensor_type, arguments):
             notes_of(tensor.trace_tensor).argument = name
         return call
@@ -175,7 +200,7 @@ class TripyObserver:
     def _parameters(self) -> List[Tuple[Parameter, Any]]:
         """All parameters of the model that is being compiled, whether its program uses them or not."""
         call: Optional[_Call] = getattr(self._active, "call", None)
-        return list(self._parameters_of(call.root)) if call is not None else []
+        return [*self._parameters_of(call.root), *call.adopted] if call is not None else []
 
     def _parameters_of(self, root: Any) -> Iterator[Tuple[Parameter, Any]]:
         if root is None:
@@ -209,7 +234,13 @@ class _Call:
         self.number = number
         self._active = active
         self.root = root
-        self._paths = {id(module): path for path, module in _instances(root)} if root is not None else {}
+        # Parameters of modules that are called but belong to no attribute of the root.
+        self.adopted: List[Tuple[Parameter, Any]] = []
+        # Trace tensors that have got a parameter's name in this call.
+        self.named: Set[int] = set()
+        self._paths: Dict[int, Optional[str]] = {id(module): path for path, module in _instances(root)} if root is not None else {}
+        # They must live as long as their identities are looked for.
+        self._kept: List[Any] = []
         self._names = NameTracker(tensor_type, _resolve, _bind, self.instances)
 
     def __enter__(self) -> "_Call":
@@ -221,16 +252,26 @@ class _Call:
         self._names.stop()
         self._active.call = None
 
-    def inside(self, module: Any) -> "_Inside":
-        path = self._paths.get(id(module))
-        if path is None:
-            path = self.instances.path
-            if is_user_file(getattr(sys.modules.get(type(module).__module__), "__file__", None) or "<"):
-                path = self.instances.child_path(type(module).__name__)
-            else:
+    def knows(self, module: Any) -> bool:
+        return id(module) in self._paths
+
+    def adopt(self, module: Any) -> None:
+        """The module and those that it holds get paths below the one that calls it."""
+        base = self.instances.child_path(type(module).__name__)
+        for path, inner in _instances(module):
+            if id(inner) not in self._paths:
                 # A library's module that no attribute holds, such as a LayerNorm made anew, is part of its caller.
-                return _Inside(self.instances, None)
-        return _Inside(self.instances, path)
+                own = (path or _is_users(inner)) and f"{base}.{path}".rstrip(".")
+                self._paths[id(inner)] = own or None
+                self._kept.append(inner)
+
+    def free_name(self, name: str, kind: str) -> str:
+        taken = {parameter.name for parameter, _ in self.adopted}
+        candidates = itertools.chain((name, f"{kind}.{name}"), (f"{kind}#{k}.{name}" for k in itertools.count(1)))
+        return next(candidate for candidate in candidates if candidate not in taken)
+
+    def inside(self, module: Any) -> "_Inside":
+        return _Inside(self.instances, self._paths.get(id(module)))
 
     def came_out(self, tensor_type: type, result: Any) -> None:
         for _, tensor in named_tensors(tensor_type, {"output": result}):
@@ -250,6 +291,10 @@ class _Inside:
     def __exit__(self, *error: Any) -> None:
         if self._path is not None:
             self._instances.leave()
+
+
+def _is_users(module: Any) -> bool:
+    return is_user_file(getattr(sys.modules.get(type(module).__module__), "__file__", None) or "<")
 
 
 def members(nvtripy: Any, module: Any, prefix: str = "") -> Iterator[Tuple[str, Any, str, Any]]:

@@ -58,6 +58,16 @@ class TripyProgram:
         """
         return evaluate(self.trace, arguments)
 
+    @property
+    def is_eager(self) -> bool:
+        return not _is_compiled(self.trace)
+
+    def values(self, runtime: Any, arrays: Sequence[np.ndarray]) -> List[Any]:
+        """Arrays that were computed here as values of the runtime."""
+        space = runtime.PointerType.device
+        pairs = zip(arrays, self.output_dtypes)
+        return [runtime.MemRefValue(array, space, runtime.ScalarTypeCode[_CODES[dtype]]) for array, dtype in pairs]
+
     def diagnose(self, arguments: Sequence[np.ndarray]) -> Optional[str]:
         """In TensorRT's words why the program cannot run on these arguments, where their shapes are the reason."""
         return shapes_misfit(self.trace, arguments)
@@ -71,7 +81,7 @@ class TripyProgram:
     def feeds(self, arguments: Sequence[Any]) -> Feeds:
         values = dict(zip(self.input_names, arguments))
         values.update(self.constant_inputs)
-        return {name: _as_feed(value) for name, value in values.items()}
+        return {name: as_feed(value) for name, value in values.items()}
 
     def serialise(self) -> bytes:
         """`Executable.save` keeps this: the trace with its values."""
@@ -84,6 +94,8 @@ class TripyProgram:
 
 class LoadedProgram:
     """A program that `Executable.load` read from a file."""
+
+    is_eager = False
 
     def __init__(self, name: str, path: str, label: str, entry: Dict[str, Any], saved: Dict[str, Any]) -> None:
         trace = saved["trace"]
@@ -107,7 +119,7 @@ class LoadedProgram:
         return None
 
     def feeds(self, arguments: Sequence[Any]) -> Feeds:
-        return {name: _as_feed(value) for name, value in zip(self.input_names, arguments)}
+        return {name: as_feed(value) for name, value in zip(self.input_names, arguments)}
 
     def serialise(self) -> bytes:
         return _serialised(self._content, self.path, self._signature)
@@ -153,6 +165,7 @@ def load_program(content: bytes, session: Session, source: Optional[Tuple[str, O
     trace = saved["trace"]
     builder = session.new_trace("tripy", trace["label"])
     builder.close()
+    trace["sources"] = [_source_here(source, session.folder, builder.roots) for source in trace["sources"]]
     tensors = builder.name + ".safetensors"
     if saved["values"]:
         trace["tensorsFile"] = tensors
@@ -182,6 +195,15 @@ def _serialised(trace: Dict[str, Any], path: str, signature: List[Any]) -> bytes
         for source in trace["sources"]
     ]
     return json.dumps({"trace": {**trace, "sources": sources}, "values": values, "signature": signature}).encode()
+
+
+def _source_here(source: Dict[str, Any], folder: str, roots: Sequence[str]) -> Dict[str, Any]:
+    """A source of a loaded program as this script's traces name it: relative where it is one of its own files."""
+    path = os.path.realpath(source["file"])
+    if not any(path.startswith(os.path.join(root, "")) for root in roots):
+        return source
+    relative = os.path.relpath(path, os.path.realpath(folder)).replace(os.sep, "/")
+    return {"file": relative, "sha256": source["sha256"]}
 
 
 def _signature(trace: Any) -> List[Any]:
@@ -232,6 +254,7 @@ class _ProgramWriter:
         self._builder = builder
         self._ids: Dict[int, int] = {}
         self._inputs: Set[int] = set()
+        self._parameters: Dict[str, int] = {}
 
     def write_all(self, parameters: Sequence[Tuple[Any, Any]]) -> None:
         trace, builder = self._trace, self._builder
@@ -289,7 +312,12 @@ class _ProgramWriter:
         fresh = self._tensor(tensor)
         if "key" not in self._builder.tensor(fresh):
             self._set_computed(fresh, tensor)
-        self._builder.add_parameter(parameter.name, fresh, parameter.declared)
+        name, count = parameter.name, 0
+        # Two models of one eager program may call different tensors alike.
+        while self._parameters.setdefault(name, fresh) != fresh:
+            count += 1
+            name = f"{parameter.name}#{count}"
+        self._builder.add_parameter(name, fresh, parameter.declared)
 
     def _own_parameters(self) -> List[Tuple[Any, Any]]:
         tensors = [*self._trace.inputs, *(output for op in self._trace.ops for output in op.outputs)]
@@ -372,7 +400,7 @@ def _precision(trace: Any) -> str:
     return max(set(names), key=names.count) if names else "float32"
 
 
-def _as_feed(value: Any) -> Tuple[str, Sequence[int], bytes]:
+def as_feed(value: Any) -> Tuple[str, Sequence[int], bytes]:
     dtype = _CARRIERS.get(_DTYPES[value.dtype.name], _DTYPES[value.dtype.name])
     return dtype, tuple(value.array.shape), np.ascontiguousarray(value.array).tobytes()
 

@@ -82,10 +82,10 @@ class TripyObserver:
         self._observe_compile()
         TripyBackend(self._session, tripy, used_stand_ins(), self._parameters, self._compiled_object).install()
 
-    def _annotate(self, stack_info: Any, frame: Optional[FrameType]) -> None:
+    def _annotate(self, stack_info: Any, frames: Tuple[SourceFrame, ...]) -> None:
         call: Optional[_Call] = getattr(self._active, "call", None)
         instance, number = (call.instances.path, call.instances.call) if call else ("", 0)
-        stack_info._hstu_capture = Place(user_frames(frame), instance, number)
+        stack_info._hstu_capture = Place(frames, instance, number)
 
     def _observe_modules(self, module_type: Any) -> None:
         self._observe_type(module_type)
@@ -133,7 +133,7 @@ class TripyObserver:
         def init(tensor: Any, *args: Any, **kwargs: Any) -> None:
             original(tensor, *args, **kwargs)
             if place_of(tensor._stack_info) is None:
-                self._annotate(tensor._stack_info, sys._getframe(1))
+                self._annotate(tensor._stack_info, user_frames(sys._getframe(1)))
 
         tensor_type.__init__ = init
 

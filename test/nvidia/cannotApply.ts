@@ -23,14 +23,6 @@ export const INAPPLICABLE: readonly Inapplicable[] = [
     reason: "int8 without a scale, whose meaning TensorRT takes from its calibration",
     failure: /of int8 depends on TensorRT's quantisation scales|AvgPooling of int8/,
   },
-  {
-    reason: "float8, for which there is no CPU kernel",
-    failure: /float8.* (?:cannot hold|cannot run outside TensorRT|no kernel)/,
-  },
-  {
-    reason: "int4, for which there is no CPU kernel",
-    failure: /int4.* (?:cannot hold|cannot run outside TensorRT|no kernel)/,
-  },
 ];
 
 /** Why a failed test cannot apply here; undefined when it is a failure. */

@@ -1,3 +1,4 @@
+import { explanationOf } from "./explanations.js";
 import type { Outcome } from "./outcomes.js";
 
 export interface FileResult {
@@ -33,7 +34,11 @@ export function formatTable(results: readonly FileResult[]): string {
     "",
     "## Failures",
     "",
-    ...reasons(results, "failed", ({ test, reason }) => `${reason} (${test.replace(/\[.*/, "")})`),
+    ...reasons(
+      results,
+      "failed",
+      ({ test, reason }) => `${test}: ${explanationOf(test) ?? reason}`,
+    ),
     "",
     "## Cannot apply",
     "",

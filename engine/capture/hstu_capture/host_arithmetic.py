@@ -195,8 +195,9 @@ def _divide(op: Any, inputs: List[np.ndarray]) -> np.ndarray:
     # TensorRT's integer division rounds towards zero.
     a, b = inputs
     _refuse_zero(b)
-    quotient = np.abs(a) // np.abs(b)
-    return np.where((a < 0) != (b < 0), -quotient, quotient)
+    # The lowest integer has no absolute value: from the floor one goes up where something was cut off below zero.
+    floor = a // b
+    return floor + ((floor * b != a) & ((a < 0) != (b < 0)))
 
 
 def _floor_divide(op: Any, inputs: List[np.ndarray]) -> np.ndarray:

@@ -34,7 +34,7 @@ describe("the outcomes of NVIDIA's tests", () => {
     const table = formatTable([{ file: "test_x.py", outcomes, seconds: 2 }]);
     expect(table).toContain("| test_x.py | 1 | 2 | 0 | 1 | 2 |");
     expect(table).toContain("1 of 3 tests that apply pass: 33.3 %.");
-    expect(table).toContain("- 1 × test_x.py: AssertionError: 1 != 2 (TestX::test_b)");
+    expect(table).toContain("- 1 × test_x.py: TestX::test_b: AssertionError: 1 != 2");
   });
 
   it("a report without tests is no success", () => {

@@ -28,7 +28,7 @@ Annotate = Callable[[Any, Tuple[SourceFrame, ...]], None]
 
 
 def install_fast_stack_info(nvtripy: Any, annotate: Annotate) -> Callable[..., Any]:
-    """`annotate` gets each stack and the user's frames in it, and may add to the stack what the agent wants to know."""
+    """`annotate` gets each stack and the user's frames in it, and may add to it what the agent wants to know."""
     stack_info_module = nvtripy.utils.stack_info
     get_stack_info = _make(nvtripy, stack_info_module, annotate)
     stack_info_module.get_stack_info = get_stack_info

@@ -42,7 +42,7 @@ def evaluate(trace: Any, inputs: Sequence[np.ndarray]) -> Optional[List[np.ndarr
 
 
 def shapes_misfit(trace: Any, inputs: Sequence[np.ndarray]) -> Optional[str]:
-    """What is wrong with the shapes of operands in a program, as far as they can be followed; None where nothing is."""
+    """What is wrong with the shapes of a program's operands, as far as they can be followed; None where nothing is."""
     try:
         _Evaluation(trace, inputs, _demand(trace, values=False)).run()
     except Misfit as error:
@@ -140,7 +140,10 @@ def _misfit(kind: str, error: Exception) -> Exception:
 
 
 def _demand(trace: Any, values: bool = True) -> Tuple[Set[int], Set[int]]:
-    """Tensors whose values are needed for the outputs or, without `values`, their shapes; and those of which the shape is enough."""
+    """
+    Tensors whose values are needed for the outputs or, without `values`, for their shapes; and those of which the
+    shape is enough.
+    """
     outputs = {id(output) for output in trace.outputs}
     wanted: Set[int] = outputs if values else set()
     shape_wanted: Set[int] = set() if values else outputs
@@ -251,7 +254,7 @@ def _cast(op: Any, inputs: List[np.ndarray]) -> np.ndarray:
     # What a float beyond an integer type becomes is the engine's affair.
     if values.dtype.kind == "f" and after in ("int8", "int32", "int64"):
         limits = np.iinfo(DTYPES[after])
-        if values.size and not (np.isfinite(values).all() and limits.min <= values.min() and values.max() <= limits.max):
+        if not np.all((values >= limits.min) & (values < limits.max + 1.0)):
             raise NotForHost("Cast")
     return values.astype(DTYPES[after])
 

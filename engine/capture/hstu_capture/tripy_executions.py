@@ -1,4 +1,4 @@
-"""Runs Tripy programs in the engine and lists what went in and came out (`executions` in engine/protocol/capture.ts)."""
+"""Runs Tripy programs in the engine and lists what went in and came out (engine/protocol/capture.ts: executions)."""
 
 import hashlib
 import os
@@ -9,7 +9,8 @@ from typing import Any, Dict, List, Optional, Sequence
 from .engine_link import EngineFailure
 from .safetensors_file import read_safetensors, write_safetensors
 from .session import Session
-from .tripy_programs import Feeds, as_feed, value_of, write_program, write_unlisted
+from .tripy_programs import write_program, write_unlisted
+from .tripy_values import Feeds, as_feed, value_of
 
 # A benchmark must not fill the disk: further executions of the same program are counted only.
 _MOST_LISTED = 16

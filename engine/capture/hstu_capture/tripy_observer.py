@@ -156,7 +156,7 @@ class TripyObserver:
         sys.modules["nvtripy.backend.api.compile"].compile = compile_  # type: ignore[attr-defined]
 
     def _adopt(self, call: "_Call", module: Any) -> None:
-        """A module that the compiled function, or the model, calls without holding it: its parameters have names too."""
+        """A module that the compiled function or the model calls without holding it: its parameters have names too."""
         made_anew = not _is_users(module)
         if made_anew and call.root is not None:
             return
@@ -238,7 +238,8 @@ class _Call:
         self.adopted: List[Tuple[Parameter, Any]] = []
         # Trace tensors that have got a parameter's name in this call.
         self.named: Set[int] = set()
-        self._paths: Dict[int, Optional[str]] = {id(module): path for path, module in _instances(root)} if root is not None else {}
+        held = _instances(root) if root is not None else ()
+        self._paths: Dict[int, Optional[str]] = {id(module): path for path, module in held}
         # They must live as long as their identities are looked for.
         self._kept: List[Any] = []
         self._names = NameTracker(tensor_type, _resolve, _bind, self.instances)
@@ -308,7 +309,8 @@ def members(nvtripy: Any, module: Any, prefix: str = "") -> Iterator[Tuple[str, 
 
 
 def _instances(root: Any) -> Iterator[Tuple[str, Any]]:
-    module_type = next(base for base in type(root).__mro__ if base.__module__.startswith("nvtripy.frontend.module.module"))
+    bases = type(root).__mro__
+    module_type = next(base for base in bases if base.__module__.startswith("nvtripy.frontend.module.module"))
     seen = set()
 
     def walk(path: str, module: Any) -> Iterator[Tuple[str, Any]]:

@@ -11,18 +11,8 @@ from .host_arithmetic import evaluate, shapes_misfit
 from .session import Session
 from .source_frames import SourceFrame
 from .trace_builder import TraceBuilder
+from .tripy_values import CARRIERS, CODES, Feeds, arguments_misfit, as_feed, signature_of
 from .wire import to_json
-
-Feeds = Dict[str, Tuple[str, Sequence[int], bytes]]
-
-# The runtime's codes of nvtripy's data types.
-_CODES = {
-    "float32": "f32", "float16": "f16", "bfloat16": "bf16", "float8": "f8e4m3fn",
-    "int64": "i64", "int32": "i32", "int8": "i8", "int4": "i4", "bool": "i1",
-}  # fmt: skip
-_DTYPES = {code: dtype for dtype, code in _CODES.items()}
-# Types that traces and numpy lack: their values are kept in one that holds them exactly.
-_CARRIERS = {"float8": "float32", "int4": "int8"}
 
 
 class TripyProgram:
@@ -37,7 +27,7 @@ class TripyProgram:
         self.input_names: List[str] = []
         self.output_dtypes = [tensor.dtype.name for tensor in trace.outputs]
         # What a compiled program takes: data type and bounds of the shape of each input.
-        self._signature = _signature(trace)
+        self._signature = signature_of(trace)
         self.label = _label(trace)
         self.name = ""
         self.path = ""
@@ -66,7 +56,7 @@ class TripyProgram:
         """Arrays that were computed here as values of the runtime."""
         space = runtime.PointerType.device
         pairs = zip(arrays, self.output_dtypes)
-        return [runtime.MemRefValue(array, space, runtime.ScalarTypeCode[_CODES[dtype]]) for array, dtype in pairs]
+        return [runtime.MemRefValue(array, space, runtime.ScalarTypeCode[CODES[dtype]]) for array, dtype in pairs]
 
     def diagnose(self, arguments: Sequence[np.ndarray]) -> Optional[str]:
         """In TensorRT's words why the program cannot run on these arguments, where their shapes are the reason."""
@@ -76,7 +66,7 @@ class TripyProgram:
         """Why TensorRT's runtime would refuse these arguments, in its words; None where it takes them."""
         if self.trace.input_infos is None:
             return None
-        return _misfit(self._signature, arguments)
+        return arguments_misfit(self._signature, arguments)
 
     def feeds(self, arguments: Sequence[Any]) -> Feeds:
         values = dict(zip(self.input_names, arguments))
@@ -110,7 +100,7 @@ class LoadedProgram:
         self._signature = saved["signature"]
 
     def misfit(self, arguments: Sequence[Any]) -> Optional[str]:
-        return _misfit(self._signature, arguments)
+        return arguments_misfit(self._signature, arguments)
 
     def diagnose(self, arguments: Sequence[np.ndarray]) -> None:
         return None
@@ -159,7 +149,9 @@ def _write(program: TripyProgram, builder: TraceBuilder, parameters: Sequence[Tu
     program.name, program.path = builder.name, builder.path
 
 
-def load_program(content: bytes, session: Session, source: Optional[Tuple[str, Optional[SourceFrame]]]) -> LoadedProgram:
+def load_program(
+    content: bytes, session: Session, source: Optional[Tuple[str, Optional[SourceFrame]]]
+) -> LoadedProgram:
     """`source` is the file and the place where the script loads it."""
     saved = json.loads(content)
     trace = saved["trace"]
@@ -191,7 +183,7 @@ def _serialised(trace: Dict[str, Any], path: str, signature: List[Any]) -> bytes
         with open(os.path.join(folder, trace["tensorsFile"]), "rb") as tensors:
             values = base64.b64encode(tensors.read()).decode()
     sources = [
-        {**source, "file": os.path.normpath(os.path.join(folder, source["file"])).replace(os.sep, "/"), "outside": True}
+        {**source, "file": os.path.abspath(os.path.join(folder, source["file"])).replace(os.sep, "/"), "outside": True}
         for source in trace["sources"]
     ]
     return json.dumps({"trace": {**trace, "sources": sources}, "values": values, "signature": signature}).encode()
@@ -204,47 +196,6 @@ def _source_here(source: Dict[str, Any], folder: str, roots: Sequence[str]) -> D
         return source
     relative = os.path.relpath(path, os.path.realpath(folder)).replace(os.sep, "/")
     return {"file": relative, "sha256": source["sha256"]}
-
-
-def _signature(trace: Any) -> List[Any]:
-    signature = []
-    for info in (trace.input_infos or {}).values():
-        bounds = getattr(info, "shape_bounds", None)
-        if bounds is None:
-            # A size that is an input: it has bounds for its value.
-            signature.append({"dtype": "int32", "min": [], "max": []})
-        else:
-            lengths = {"min": [int(size) for size in bounds.min], "max": [int(size) for size in bounds.max]}
-            signature.append({"dtype": info.dtype.name, **lengths})
-    return signature
-
-
-def _misfit(signature: List[Any], arguments: Sequence[Any]) -> Optional[str]:
-    """In the words of TensorRT's runtime, which the frontend looks for to say more."""
-    for index, (wanted, argument) in enumerate(zip(signature, arguments)):
-        if _CODES[wanted["dtype"]] != argument.dtype.name:
-            return (
-                f"InvalidArgument: Input argument {index} validation failed against corresponding function signature: "
-                f"function expects a memref type with element type {_CODES[wanted['dtype']]} but received "
-                f"element type {argument.dtype.name}"
-            )
-        shape = argument.array.shape
-        fits = len(shape) == len(wanted["min"]) and all(
-            low <= size <= high for low, size, high in zip(wanted["min"], shape, wanted["max"])
-        )
-        if not fits:
-            return (
-                f"InvalidArgument: Input argument {index}: Runtime shape mismatch. Expected sizes from "
-                f"{wanted['min']} to {wanted['max']} but received {list(shape)}"
-            )
-    return None
-
-
-def value_of(runtime: Any, dtype: str, stored: str, shape: Sequence[int], values: bytes) -> Any:
-    """A tensor of the runtime; `dtype` is what the program calls its type, `stored` the type of the bytes."""
-    numpy_type = np.dtype(np.uint16 if stored == "bfloat16" else np.bool_ if stored == "bool" else stored)
-    array = np.frombuffer(bytearray(values), numpy_type).reshape(tuple(shape))
-    return runtime.MemRefValue(array, runtime.PointerType.device, runtime.ScalarTypeCode[_CODES[dtype]])
 
 
 class _ProgramWriter:
@@ -342,8 +293,8 @@ class _ProgramWriter:
         known = self._ids.get(id(tensor))
         if known is None:
             dtype = tensor.dtype.name
-            known = self._ids[id(tensor)] = self._builder.add_tensor(_CARRIERS.get(dtype, dtype), _shape(tensor))
-            if dtype in _CARRIERS:
+            known = self._ids[id(tensor)] = self._builder.add_tensor(CARRIERS.get(dtype, dtype), _shape(tensor))
+            if dtype in CARRIERS:
                 self._builder.tensor(known)["narrow"] = dtype
             notes = _notes(tensor)
             for name in notes.names:
@@ -398,11 +349,6 @@ def _is_compiled(trace: Any) -> bool:
 def _precision(trace: Any) -> str:
     names = [output.dtype.name for op in trace.ops for output in op.outputs if "float" in output.dtype.name]
     return max(set(names), key=names.count) if names else "float32"
-
-
-def as_feed(value: Any) -> Tuple[str, Sequence[int], bytes]:
-    dtype = _CARRIERS.get(_DTYPES[value.dtype.name], _DTYPES[value.dtype.name])
-    return dtype, tuple(value.array.shape), np.ascontiguousarray(value.array).tobytes()
 
 
 def _read(data: Any) -> Optional[np.ndarray]:

@@ -92,6 +92,7 @@ _ARITHMETIC = _inputs_of(_NUMBERS)
 _FLOAT = _inputs_of(_FLOATS)
 _ACTIVATION = _inputs_of(_FLOATS | {"int8"})
 _REDUCTION = _inputs_of(_FLOATS | _WIDE_INTEGERS)
+_RESIZE = _inputs_of(frozenset({"float32", "float16", "int8"}), 1)
 _RULES: Dict[str, Rule] = {
     **{kind: _ARITHMETIC for kind in ("Add", "Sub", "Mul", "Div", "FloorDiv", "Max", "Min", "Abs", "Neg")},
     **{kind: _ARITHMETIC for kind in ("Less", "Greater", "Equal", "Relu")},
@@ -99,7 +100,7 @@ _RULES: Dict[str, Rule] = {
     **{kind: _FLOAT for kind in ("MatrixMultiply", "Softmax", "LayerNorm", "InstanceNorm", "Convolution")},
     **{kind: _ACTIVATION for kind in ("Tanh", "Sigmoid", "GeluErf", "MaxPooling", "AvgPooling")},
     **{kind: _REDUCTION for kind in ("Reduce", "Sum", "Prod", "Avg", "TopKMax", "TopKMin")},
-    **{kind: _inputs_of(frozenset({"float32", "float16", "int8"}), 1) for kind in ("ResizeNearest", "ResizeLinear", "ResizeCubic")},
+    **{kind: _RESIZE for kind in ("ResizeNearest", "ResizeLinear", "ResizeCubic")},
     "Pow": _inputs_of(_FLOATS | {"int8", "int64"}),
     "LogicalOr": _inputs_of(frozenset({"bool"})),
     "Not": _inputs_of(frozenset({"bool"})),

@@ -29,7 +29,6 @@ export interface CaptureIndex {
   opened: string[];
   /** Absolute names of the folders outside the libraries that the script listed; a new file there may change the run. */
   listed?: string[];
-  /** Absolute names of files that the script tried to open for reading and that were not there. */
   /** Absolute names of files that the script tried to read and that were not there when it ended. */
   absent?: string[];
   /** Names of the environment variables that Python code read. */
@@ -74,7 +73,7 @@ export interface CapturedTrace {
   kind: "module" | "function" | "compile" | "eval" | "loaded";
   /** Position among all traces by the time of the first call, from 0. */
   order: number;
-  /** The same number for calls of the same module object or function. */
+  /** The same number for calls of the same module object or function, among those of one framework. */
   object?: number;
   /** The call raised: the trace ends there. */
   incomplete?: boolean;
@@ -82,7 +81,7 @@ export interface CapturedTrace {
   calls: number;
   /** The largest relL2 between results of two calls on equal inputs and parameters; absent when they were equal. */
   differing?: WireNumber;
-  /** Runs of a Tripy program, in order; safetensors files relative to this one, keyed by the trace's ports. */
+  /** The first runs of a Tripy program on different inputs, in order (`calls` counts all); safetensors files relative to this one, keyed by the trace's ports. */
   executions?: { inputs: string; outputs?: string; error?: string }[];
   /** The file that the executable was loaded from, and where the script did that. */
   loadedFrom?: { file: string; frame?: CapturedFrame };

@@ -77,6 +77,8 @@ export interface TraceTensor {
    */
   names: string[];
   dtype: DType;
+  /** Tripy's own type, of which no tensor here can be; `dtype` is one that holds all its values exactly. */
+  narrow?: "float8" | "int4";
   /** −1 where the size is known at run time only and no value was recorded. */
   shape: number[];
   layout?: Layout;

@@ -158,6 +158,7 @@ const tensor: Decode<TraceTensor> = (value, path) => {
     id: f.required("id", integer()),
     names: f.required("names", list(text)),
     dtype: f.required("dtype", oneOf(...(Object.keys(dtypes) as DType[]))),
+    ...f.optional("narrow", oneOf("float8", "int4")),
     shape: f.required("shape", list(integer(-1))),
     ...f.optional("layout", layout),
     ...f.optional("key", text),

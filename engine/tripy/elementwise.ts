@@ -127,22 +127,34 @@ function requireFloat(op: SourceOp): void {
 
 /**
  * Division of integers, rounded to zero (Div) or down (FloorDiv), in int64 so that no intermediate overflows. A zero
- * divisor traps the whole process in ONNX Runtime, so unless it is a constant other than zero the quotient is 0 there.
+ * divisor traps the whole process in ONNX Runtime, and so does the lowest int64 by −1. Unless the divisor is a constant
+ * that is neither, the quotient is 0 by zero, and by −1 the negative, which wraps as two's complement.
  */
 function integerDivision(op: SourceOp, emit: Emitter, rounding: "trunc" | "floor"): string {
   const [dividend, divisor] = [operand(op, 0), operand(op, 1)];
   const a = emit.cast(dividend.name, dividend.dtype, "int64");
   const b = emit.cast(divisor.name, divisor.dtype, "int64");
-  const known = divisor.constant !== undefined && divisor.constant.every((value) => value !== 0n);
-  const quotient = known ? divide(emit, a, b, rounding) : guarded();
-  return emit.cast(quotient, "int64", outputOf(op).dtype);
-
-  function guarded(): string {
-    const zero = emit.scalar("int64", 0);
-    const isZero = emit.node("Equal", [b, zero]);
-    const safe = emit.node("Where", [isZero, emit.scalar("int64", 1), b]);
-    return emit.node("Where", [isZero, zero, divide(emit, a, safe, rounding)]);
+  const mayBe = (value: bigint): boolean => divisor.constant?.includes(value) ?? true;
+  const zero = emit.scalar("int64", 0);
+  const one = emit.scalar("int64", 1);
+  let quotient = (by: string): string => divide(emit, a, by, rounding);
+  if (dividend.dtype === "int64" && mayBe(-1n)) {
+    const plain = quotient;
+    quotient = (by) => {
+      const isMinusOne = emit.node("Equal", [by, emit.scalar("int64", -1)]);
+      const safe = emit.node("Where", [isMinusOne, one, by]);
+      return emit.node("Where", [isMinusOne, emit.node("Neg", [a]), plain(safe)]);
+    };
   }
+  if (mayBe(0n)) {
+    const nonZero = quotient;
+    quotient = (by) => {
+      const isZero = emit.node("Equal", [by, zero]);
+      const safe = emit.node("Where", [isZero, one, by]);
+      return emit.node("Where", [isZero, zero, nonZero(safe)]);
+    };
+  }
+  return emit.cast(quotient(b), "int64", outputOf(op).dtype);
 }
 
 function divide(emit: Emitter, a: string, b: string, rounding: "trunc" | "floor"): string {

@@ -150,6 +150,7 @@ export function lowerTripyTrace(
     return {
       name: nameOf(id),
       dtype,
+      ...(tensor.narrow && { narrow: tensor.narrow }),
       shape: tensor.shape,
       ...(constant && { constant }),
     };

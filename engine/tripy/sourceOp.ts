@@ -12,6 +12,8 @@ export interface SourceOp {
 export interface Operand {
   readonly name: string;
   readonly dtype: DType;
+  /** Where `dtype` only carries the values of a type that ONNX Runtime cannot hold. */
+  readonly narrow?: "float8" | "int4";
   /** −1 where the size is known at run time only. */
   readonly shape: readonly number[];
   /** The elements of a small integer constant, so that shapes known now need no nodes. */

@@ -14,8 +14,13 @@ import {
 
 /** Pooling and resizing (nvtripy/trace/ops/{pooling,resize}.py). */
 export const SPATIAL: Readonly<Record<string, Lowering>> = {
-  MaxPooling: (op, emit) =>
-    widenedFloat(op, emit, ([x]) => emit.node("MaxPool", [x], windowOf(op))),
+  MaxPooling: (op, emit) => {
+    const { dtype } = operand(op, 0);
+    if (dtype !== "int8") return widenedFloat(op, emit, ([x]) => maxPool(op, emit, x));
+    // float32 holds every int8, and the largest of them is the same in any scale.
+    const pooled = maxPool(op, emit, emit.cast(operand(op, 0).name, dtype, "float32"));
+    return emit.cast(pooled, "float32", dtype);
+  },
   AvgPooling: (op, emit) =>
     widenedFloat(op, emit, ([x]) =>
       emit.node("AveragePool", [x], {
@@ -35,6 +40,10 @@ export const SPATIAL: Readonly<Record<string, Lowering>> = {
     ...alignment(op),
   })),
 };
+
+function maxPool(op: SourceOp, emit: Emitter, input: string): string {
+  return emit.node("MaxPool", [input], windowOf(op));
+}
 
 function widenedFloat(
   op: SourceOp,

@@ -1,6 +1,6 @@
 import unittest
 
-from capture_case import CaptureCase
+from capture_case import CaptureCase, run_capture
 
 
 class HostArithmetic(CaptureCase):
@@ -59,6 +59,45 @@ class HostArithmetic(CaptureCase):
                 "[6, 4]",
                 "[2, 6, 1]",
                 "[2, 2, 2]",
+            ],
+        )
+
+    def test_edges(self):
+        run = run_capture(
+            """
+            import nvtripy as tp
+            from nvtripy.frontend.ops import utils
+            from nvtripy.trace.ops.binary import Div
+
+            def div(a, b):
+                return utils.create_op(Div, [tp.Tensor(a), tp.Tensor(b)]).tolist()
+
+            lowest = -(2**31)
+            print(div([7, -7, 7, -7, 6, lowest, lowest], [2, 2, -2, -2, -3, 3, 1]))
+            print((tp.Tensor([lowest, -7]) // tp.Tensor([3, 2])).tolist())
+            print(tp.arange(0.0, 1.0, 0.25).tolist(), tp.iota((2, 2), dim=1).tolist())
+            print(tp.cast(tp.Tensor([1.0, -0.0, 3.1415927, 65504.0]), tp.bfloat16).tolist())
+            print(tp.cast(tp.cast(tp.Tensor([3, -3]), tp.bfloat16), tp.int32).tolist())
+            print(tp.reshape(tp.zeros((0, 2)), (2, 0)).tolist(), tp.sum(tp.zeros((2, 0), dtype=tp.int32), 1).tolist())
+            print(tp.Tensor(5)[None].tolist(), tp.pad(tp.Tensor([1]), [(0, 0)]).tolist())
+            try:
+                tp.cast(tp.Tensor([float("nan"), 3e9]), tp.int32).tolist()
+            except tp.TripyException as error:
+                print("needs an engine:", "nothing is here to run it" in str(error))
+            """,
+            options=("--stand-ins",),
+        )
+        self.assertEqual(
+            run.stdout.splitlines(),
+            [
+                "[3, -3, -3, 3, -2, -715827882, -2147483648]",
+                "[-715827883, -4]",
+                "[0.0, 0.25, 0.5, 0.75] [[0.0, 1.0], [0.0, 1.0]]",
+                "[1.0, -0.0, 3.140625, 65536.0]",
+                "[3, -3]",
+                "[[], []] [0, 0]",
+                "[5] [1]",
+                "needs an engine: True",
             ],
         )
 

@@ -249,6 +249,31 @@ class StackInfo(unittest.TestCase):
         )
         self.assertEqual(run.stdout, "True True\n")
 
+    def test_a_stack_is_one_of_nvtripys_own_however_it_is_looked_at(self):
+        run = run_capture(
+            """
+            import copy, pickle
+            import nvtripy as tp
+            from nvtripy.utils import stack_info
+
+            looks = [
+                list, len, bool, repr, copy.copy, copy.deepcopy, lambda s: s + [], lambda s: s[:], lambda s: [*s],
+                lambda s: [x for x in reversed(s)], lambda s: s == [], lambda s: s.append(s[0]), lambda s: tuple(s),
+                lambda s: stack_info.StackInfo(s), lambda s: s.fetch_source_code(), lambda s: s.get_first_user_frame_index(),
+            ]
+            wrong = []
+            for number, look in enumerate(looks):
+                first = stack_info.get_stack_info(3)
+                assert isinstance(first, stack_info.StackInfo)
+                seen = look(first)
+                size = len(seen) if isinstance(seen, (list, tuple)) else 1
+                if type(first) is not stack_info.StackInfo or not first or not size or first.include_code_index != 3:
+                    wrong.append(number)
+            print(wrong)
+            """
+        )
+        self.assertEqual(run.stdout, "[]\n")
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -12,6 +12,8 @@ import numpy as np
 DTYPES = {
     "float32": np.dtype(np.float32),
     "float16": np.dtype(np.float16),
+    # numpy has none: its bits are moved as they are, and only a cast looks into them.
+    "bfloat16": np.dtype(np.uint16),
     "int64": np.dtype(np.int64),
     "int32": np.dtype(np.int32),
     "int8": np.dtype(np.int8),
@@ -25,27 +27,51 @@ class NotForHost(Exception):
     """The program needs an engine."""
 
 
+class Misfit(Exception):
+    """The shapes of an op's operands do not go together; the message is in TensorRT's words."""
+
+
 def evaluate(trace: Any, inputs: Sequence[np.ndarray]) -> Optional[List[np.ndarray]]:
-    """The outputs of an nvtripy Trace, or None where only an engine can compute them."""
+    """The outputs of an nvtripy Trace, or None where only an engine can compute them. Raises Misfit."""
     try:
-        return _Evaluation(trace, inputs).outputs()
+        evaluation = _Evaluation(trace, inputs, _demand(trace))
+        evaluation.run()
+        return evaluation.outputs()
     except NotForHost:
         return None
 
 
+def shapes_misfit(trace: Any, inputs: Sequence[np.ndarray]) -> Optional[str]:
+    """What is wrong with the shapes of a program's operands, as far as they can be followed; None where nothing is."""
+    try:
+        _Evaluation(trace, inputs, _demand(trace, values=False)).run()
+    except Misfit as error:
+        return str(error)
+    except NotForHost:
+        pass
+    return None
+
+
 class _Evaluation:
-    def __init__(self, trace: Any, inputs: Sequence[np.ndarray]) -> None:
+    def __init__(self, trace: Any, inputs: Sequence[np.ndarray], demand: Tuple[Set[int], Set[int]]) -> None:
         self._trace = trace
         self._values: Dict[int, np.ndarray] = {id(t): array for t, array in zip(trace.inputs, inputs)}
         self._shapes: Dict[int, Shape] = {key: array.shape for key, array in self._values.items()}
-        self._wanted, self._shape_wanted = _demand(trace)
+        self._wanted, self._shape_wanted = demand
+
+    def run(self) -> None:
+        for op in self._trace.ops:
+            try:
+                # Integers divide by zero and overflow in silence, as they do on a GPU.
+                with np.errstate(all="ignore"):
+                    if any(id(output) in self._wanted for output in op.outputs):
+                        self._compute(op)
+                    elif any(id(output) in self._shape_wanted for output in op.outputs):
+                        self._shapes[id(op.outputs[0])] = self._shape_of(op)
+            except (ValueError, IndexError) as error:
+                raise _misfit(type(op).__name__, error) from None
 
     def outputs(self) -> List[np.ndarray]:
-        for op in self._trace.ops:
-            if any(id(output) in self._wanted for output in op.outputs):
-                self._compute(op)
-            elif any(id(output) in self._shape_wanted for output in op.outputs):
-                self._shapes[id(op.outputs[0])] = self._shape_of(op)
         return [self._values[id(output)] for output in self._trace.outputs]
 
     def _compute(self, op: Any) -> None:
@@ -62,7 +88,9 @@ class _Evaluation:
             inputs = [self._values[id(tensor)] for tensor in op.inputs]
             if kind in _MOVES:
                 value = _MOVES[kind](op, inputs)
-            elif kind in _INTEGER_OPS and all(array.dtype.kind in "iub" for array in inputs):
+            elif kind == "Linspace":
+                value = _linspace(op, inputs)
+            elif kind in _INTEGER_OPS and all(array.dtype.kind in "ib" for array in inputs):
                 value = _INTEGER_OPS[kind](op, inputs)
             else:
                 raise NotForHost(kind)
@@ -82,6 +110,7 @@ class _Evaluation:
             return _filled(sizes, shapes[0]) if kind == "Reshape" else tuple(sizes)
         if kind == "Concatenate":
             sizes = list(shapes[0] or ())
+            _refuse_unlike(shapes, op.dim)
             sizes[op.dim] = sum((shape or ())[op.dim] for shape in shapes)
             return tuple(sizes)
         if kind == "Permute":
@@ -100,10 +129,24 @@ class _Evaluation:
         raise NotForHost(kind)
 
 
-def _demand(trace: Any) -> Tuple[Set[int], Set[int]]:
-    """Tensors whose values are needed for the outputs, and those of which the shape is enough."""
-    wanted = {id(output) for output in trace.outputs}
-    shape_wanted: Set[int] = set()
+def _misfit(kind: str, error: Exception) -> Exception:
+    if kind == "Concatenate":
+        return Misfit("all concat input tensors must have the same dimensions except on the concatenation axis")
+    if kind in _ELEMENTWISE:
+        return Misfit(f"broadcast dimensions must be conformable ({kind}: {error})")
+    if kind in ("Reshape", "Broadcast", "MatrixMultiply"):
+        return Misfit(f"{kind}: {error}")
+    return NotForHost(kind)
+
+
+def _demand(trace: Any, values: bool = True) -> Tuple[Set[int], Set[int]]:
+    """
+    Tensors whose values are needed for the outputs or, without `values`, for their shapes; and those of which the
+    shape is enough.
+    """
+    outputs = {id(output) for output in trace.outputs}
+    wanted: Set[int] = outputs if values else set()
+    shape_wanted: Set[int] = set() if values else outputs
     for op in reversed(trace.ops):
         kind = type(op).__name__
         if any(id(output) in wanted for output in op.outputs):
@@ -113,6 +156,12 @@ def _demand(trace: Any) -> Tuple[Set[int], Set[int]]:
             if kind in _SHAPED_BY:
                 wanted.add(id(op.inputs[_SHAPED_BY[kind]]))
     return wanted, shape_wanted
+
+
+def _refuse_unlike(shapes: Sequence[Optional[Shape]], dim: int) -> None:
+    others = {(*shape[:dim], *shape[dim:][1:]) for shape in shapes if shape is not None}
+    if len(others) > 1:
+        raise ValueError("sizes differ")
 
 
 def _filled(sizes: List[int], shape: Optional[Shape]) -> Shape:
@@ -149,8 +198,9 @@ def _divide(op: Any, inputs: List[np.ndarray]) -> np.ndarray:
     # TensorRT's integer division rounds towards zero.
     a, b = inputs
     _refuse_zero(b)
-    quotient = np.abs(a) // np.abs(b)
-    return np.where((a < 0) != (b < 0), -quotient, quotient)
+    # The lowest integer has no absolute value: from the floor one goes up where something was cut off below zero.
+    floor = a // b
+    return floor + ((floor * b != a) & ((a < 0) != (b < 0)))
 
 
 def _floor_divide(op: Any, inputs: List[np.ndarray]) -> np.ndarray:
@@ -182,15 +232,42 @@ def _slice_fill(op: Any, inputs: List[np.ndarray]) -> np.ndarray:
 
 
 def _linspace(op: Any, inputs: List[np.ndarray]) -> np.ndarray:
-    if op.dtype.name not in ("int32", "int64"):
+    """Start plus index times step, each operation rounded once: as the engine does it."""
+    dtype = DTYPES[op.dtype.name]
+    if op.dtype.name not in ("float32", "int32", "int64"):
         raise NotForHost("Linspace")
     shape = tuple(_ints(inputs[0]))
-    steps = np.atleast_1d(inputs[2])
-    return sum((np.indices(shape)[axis] * steps[axis] for axis in range(len(shape))), np.zeros(shape, np.int64)) + inputs[1]
+    steps = np.atleast_1d(inputs[2]).astype(dtype)
+    result = np.full(shape, inputs[1], dtype)
+    for axis, length in enumerate(shape):
+        if steps[axis] != 0:
+            offsets = np.arange(length).astype(dtype) * steps[axis]
+            result = result + offsets.reshape([-1 if other == axis else 1 for other in range(len(shape))])
+    return result
 
 
 def _cast(op: Any, inputs: List[np.ndarray]) -> np.ndarray:
-    return inputs[0].astype(DTYPES[op.dtype.name])
+    before, after = op.inputs[0].dtype.name, op.dtype.name
+    values = _from_bfloat16(inputs[0]) if before == "bfloat16" else inputs[0]
+    if after == "bfloat16":
+        return _to_bfloat16(values.astype(np.float32))
+    # What a float beyond an integer type becomes is the engine's affair.
+    if values.dtype.kind == "f" and after in ("int8", "int32", "int64"):
+        limits = np.iinfo(DTYPES[after])
+        if not np.all((values >= limits.min) & (values < limits.max + 1.0)):
+            raise NotForHost("Cast")
+    return values.astype(DTYPES[after])
+
+
+def _from_bfloat16(bits: np.ndarray) -> np.ndarray:
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def _to_bfloat16(values: np.ndarray) -> np.ndarray:
+    """To the nearest, halves to even; NaN stays NaN."""
+    bits = np.ascontiguousarray(values).reshape(values.shape).view(np.uint32).astype(np.uint64)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    return np.where(np.isnan(values), 0x7FC0, rounded).astype(np.uint16)
 
 
 def _reduction(function: Callable[..., np.ndarray]) -> Callable[[Any, List[np.ndarray]], np.ndarray]:
@@ -240,7 +317,6 @@ _INTEGER_OPS: Dict[str, Callable[[Any, List[np.ndarray]], np.ndarray]] = {
     "Not": _elementwise(np.logical_not),
     "Neg": _elementwise(np.negative),
     "Abs": _elementwise(np.abs),
-    "Linspace": _linspace,
 }
 # Which input holds the sizes of the result.
 _SHAPED_BY = {"Reshape": 1, "Broadcast": 1, "Slice": 2, "SliceFill": 2, "SliceReflect": 2, "Linspace": 0}

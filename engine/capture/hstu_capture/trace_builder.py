@@ -35,7 +35,7 @@ class TraceBuilder:
         self.parameters: List[Dict[str, Any]] = []
         self.inputs: List[Dict[str, Any]] = []
         self.outputs: List[Dict[str, Any]] = []
-        self._roots = roots
+        self.roots = roots
         self._ops: List[Dict[str, Any]] = []
         self._tensors: List[Dict[str, Any]] = []
         self._argument_names: Dict[int, List[str]] = {}
@@ -285,7 +285,7 @@ class TraceBuilder:
                 digest = hashlib.sha256(content.read()).hexdigest()
         except OSError:
             digest = ""
-        if any(path.startswith(os.path.join(root, "")) for root in self._roots):
+        if any(path.startswith(os.path.join(root, "")) for root in self.roots):
             relative = os.path.relpath(path, os.path.realpath(self.folder))
             return {"file": relative.replace(os.sep, "/"), "sha256": digest}
         return {"file": path.replace(os.sep, "/"), "outside": True, "sha256": digest}

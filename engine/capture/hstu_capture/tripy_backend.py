@@ -1,16 +1,18 @@
 """Takes compiled programs over from nvtripy: writes them as traces and, under stand-ins, executes them."""
 
+import functools
 import os
-import shutil
 import sys
-import tempfile
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from .cuda_emulation_names import CUDA_ON_CPU, ON_CUDA
-from .engine_link import EngineFailure
-from .safetensors_file import read_safetensors, write_safetensors
+from .host_arithmetic import Misfit
+from .import_hooks import after_import
 from .session import Session
-from .tripy_programs import TripyProgram, value_of, write_program
+from .source_frames import SourceFrame, first_user_frame
+from .tripy_executions import TripyExecutions
+from .tripy_programs import TripyProgram, load_program, write_program
+from .tripy_rules import refusal
 
 _NO_ENGINE = (
     "This Tripy program computes with floating-point tensors, and nothing is here to run it: "
@@ -25,12 +27,19 @@ class TripyBackend:
         nvtripy: Any,
         stand_ins: Sequence[str],
         parameters: Callable[[], List[Tuple[Any, Any]]],
+        compiled_object: Callable[[], Optional[int]],
     ) -> None:
-        """`parameters` gives those of the model that is being compiled, with their trace tensors."""
+        """
+        `parameters` gives those of the model that is being compiled, with their trace tensors, `compiled_object` the
+        number of that model or function.
+        """
         self._session = session
         self._tripy = nvtripy
         self._stand_ins = list(stand_ins)
         self._parameters = parameters
+        self._object = compiled_object
+        # The file that an executable is being loaded from, and where the script does that.
+        self._loading: Optional[Tuple[str, Optional[SourceFrame]]] = None
 
     def install(self) -> None:
         if "mlir_tensorrt" in self._stand_ins:
@@ -47,7 +56,7 @@ class TripyBackend:
             executable = original(this, module, trace=trace)
             if trace is not None and trace.input_infos is not None and self._session.may_record("tripy"):
                 program = TripyProgram(trace, self._session, self._ran_on("mlir_tensorrt"))
-                write_program(program, self._parameters())
+                write_program(program, self._parameters(), self._object())
             return executable
 
         compiler.compile = compile_
@@ -56,6 +65,7 @@ class TripyBackend:
         import mlir_tensorrt.runtime.api as runtime
 
         self._runtime = runtime
+        self._executions = TripyExecutions(self._session, runtime)
         trace_type = sys.modules["nvtripy.trace.trace"].Trace  # type: ignore[attr-defined]
         compiler = sys.modules["nvtripy.backend.mlir.compiler"].Compiler  # type: ignore[attr-defined]
         memref = sys.modules["nvtripy.backend.mlir.memref"]
@@ -63,6 +73,7 @@ class TripyBackend:
         compiler.compile = lambda this, module, trace=None: self._compile(module)
         runtime.executor = self._execute
         runtime.deserialiser = self._load
+        self._observe_load()
         memref.tolist = lambda value: value.array.tolist()  # type: ignore[attr-defined]
         view = memref.create_memref_view  # type: ignore[attr-defined]
 
@@ -74,55 +85,75 @@ class TripyBackend:
                 runtime.viewed = None
 
         memref.create_memref_view = create_memref_view  # type: ignore[attr-defined]
+        if self._session.emulate_cuda:
+            after_import("torch", self._mark_memory_given_to_torch)
+
+    def _mark_memory_given_to_torch(self, torch: Any) -> None:
+        """Where CUDA is emulated, torch's view of a tensor on the GPU must say that it is on the GPU as well."""
+        original = torch.from_dlpack
+
+        @functools.wraps(original)
+        def from_dlpack(source: Any, *args: Any, **kwargs: Any) -> Any:
+            tensor = original(source, *args, **kwargs)
+            device = getattr(source, "device", None)
+            if isinstance(source, self._tripy.Tensor) and device is not None and device.kind == "gpu":
+                setattr(tensor, ON_CUDA, True)
+            return tensor
+
+        torch.from_dlpack = from_dlpack
+        torch.utils.dlpack.from_dlpack = from_dlpack
 
     def _compile(self, trace: Any) -> Any:
+        self._check(trace)
         program = TripyProgram(trace, self._session, self._ran_on("engine"))
         if trace.input_infos is not None:
-            write_program(program, self._parameters())
+            write_program(program, self._parameters(), self._object())
         return self._runtime.Executable(program)
+
+    def _check(self, trace: Any) -> None:
+        """What TensorRT's compiler would not take is refused in its words, with the line that asked for it."""
+        for op in trace.ops:
+            reason = refusal(op)
+            if reason is not None:
+                raise_error = sys.modules["nvtripy.common.exception"].raise_error  # type: ignore[attr-defined]
+                raise_error(
+                    f"failed to run pass pipeline: {reason}.", ["This originated from:", _where_made(op.outputs[0])]
+                )
 
     def _execute(self, executable: Any, arguments: List[Any]) -> List[Any]:
         program = executable.program
-        on_host = program.on_host([argument.array for argument in arguments])
-        if on_host is not None:
-            space = self._runtime.PointerType.device
-            return [self._runtime.MemRefValue(array, space) for array in on_host]
-        if program.entry is None:
-            write_program(program)
-        return self._on_engine(program, arguments)
-
-    def _on_engine(self, program: Any, arguments: Sequence[Any]) -> List[Any]:
-        engine = self._session.engine
-        if engine is None:
-            raise self._runtime.MTRTException(_NO_ENGINE)
-        number = len(program.entry.setdefault("executions", []))
-        name = f"{program.name}.run-{number}"
-        inputs = os.path.join(self._session.folder, f"{name}.inputs.safetensors")
-        feeds = program.feeds(arguments)
-        write_safetensors(inputs, feeds)
-        execution: Dict[str, Any] = {"inputs": os.path.basename(inputs)}
-        program.entry["executions"].append(execution)
+        problem = program.misfit(arguments)
+        if problem is not None:
+            raise self._runtime.MTRTException(problem)
         try:
-            produced = engine.execute(program.path, inputs)
-            tensors = read_safetensors(produced)
-            missing = [output for output in program.output_names if output not in tensors]
-            if missing:
-                raise EngineFailure(f"the engine's answer lacks the output {missing[0]}")
-        except (EngineFailure, OSError, ValueError) as error:
-            execution["error"] = str(error)
-            self._session.write_index()
-            raise self._runtime.MTRTException(f"the engine could not run {program.label}: {error}") from None
-        outputs = os.path.join(self._session.folder, f"{name}.outputs.safetensors")
-        if os.path.abspath(produced) != outputs:
-            shutil.copyfile(produced, outputs)
-        execution["outputs"] = os.path.basename(outputs)
-        self._session.write_index()
-        return [value_of(self._runtime, *tensors[output]) for output in program.output_names]
+            on_host = program.on_host([argument.array for argument in arguments])
+        except Misfit as error:
+            raise self._runtime.MTRTException(str(error)) from None
+        if on_host is not None and program.is_eager:
+            # Sizes and other small values, of which a frontend asks for thousands.
+            return program.values(self._runtime, on_host)
+        if on_host is None and self._session.engine is None:
+            raise self._runtime.MTRTException(_NO_ENGINE)
+        return self._executions.run(program, arguments, on_host)
 
     def _load(self, content: bytes) -> Any:
-        from .tripy_programs import load_program
+        return load_program(content, self._session, self._loading)
 
-        return load_program(content, self._session)
+    def _observe_load(self) -> None:
+        """The bytes of an executable do not say which file they came from."""
+        executable_type = sys.modules["nvtripy.backend.api.executable"].Executable  # type: ignore[attr-defined]
+        original = executable_type.load
+
+        @functools.wraps(original)
+        def load(path: Any) -> Any:
+            before = self._loading
+            self._loading = (os.path.abspath(os.fspath(path)), first_user_frame(sys._getframe(1)))
+            try:
+                return original(path)
+            finally:
+                self._loading = before
+
+        executable_type.load = staticmethod(load)
 
     def _ran_on(self, executor: str) -> Dict[str, Any]:
         stood_in = "mlir_tensorrt" in self._stand_ins
@@ -154,3 +185,7 @@ def _as_array(runtime: Any, data: Any) -> Any:
                 return tensor.numpy().view(np.uint16), code, on_device
             return tensor.numpy(), code, on_device
     return np.from_dlpack(data), code, on_device
+
+
+def _where_made(trace_tensor: Any) -> Any:
+    return trace_tensor if getattr(trace_tensor, "stack_info", None) else str(trace_tensor)

@@ -5,10 +5,11 @@ Where the backend is stood in for, programs are executed here (small integer one
 """
 
 import functools
+import itertools
 import sys
 import threading
 from types import FrameType
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from .arguments import bound_arguments, named_tensors
 from .fast_stack_info import install_fast_stack_info
@@ -36,7 +37,7 @@ class Parameter(NamedTuple):
 class Notes:
     """What is known about one trace tensor beyond what nvtripy keeps; lives as an attribute of the tensor."""
 
-    __slots__ = ("names", "argument_names", "parameter", "argument", "program")
+    __slots__ = ("names", "argument_names", "parameter", "argument", "program", "made_by")
 
     def __init__(self) -> None:
         self.names: List[str] = []
@@ -46,6 +47,8 @@ class Notes:
         self.argument: Optional[str] = None
         # What the outermost call that it came out of is called.
         self.program: Optional[str] = None
+        # The number of the model that was called then.
+        self.made_by: Optional[int] = None
 
 
 def notes_of(trace_tensor: Any) -> Notes:
@@ -65,6 +68,10 @@ class TripyObserver:
         self._tripy = nvtripy
         self._active = threading.local()
         self._declared: IdentityMap[Dict[str, SourceFrame]] = IdentityMap(dict)
+        # Modules and functions that were called or compiled, numbered as they come.
+        self._count = itertools.count()
+        self._numbers: IdentityMap[int] = IdentityMap(lambda: next(self._count))
+        self._methods: IdentityMap[Dict[str, int]] = IdentityMap(dict)
 
     def install(self) -> None:
         tripy = self._tripy
@@ -73,12 +80,12 @@ class TripyObserver:
         self._observe_modules(tripy.Module)
         self._observe_constants(tripy.Tensor)
         self._observe_compile()
-        TripyBackend(self._session, tripy, used_stand_ins(), self._parameters).install()
+        TripyBackend(self._session, tripy, used_stand_ins(), self._parameters, self._compiled_object).install()
 
-    def _annotate(self, stack_info: Any, frame: Optional[FrameType]) -> None:
+    def _annotate(self, stack_info: Any, frames: Tuple[SourceFrame, ...]) -> None:
         call: Optional[_Call] = getattr(self._active, "call", None)
         instance, number = (call.instances.path, call.instances.call) if call else ("", 0)
-        stack_info._hstu_capture = Place(user_frames(frame), instance, number)
+        stack_info._hstu_capture = Place(frames, instance, number)
 
     def _observe_modules(self, module_type: Any) -> None:
         self._observe_type(module_type)
@@ -97,10 +104,13 @@ class TripyObserver:
         def call(module: Any, *args: Any, **kwargs: Any) -> Any:
             active: Optional[_Call] = getattr(self._active, "call", None)
             if active is not None:
+                if not active.knows(module):
+                    self._adopt(active, module)
                 with active.inside(module):
                     return original(module, *args, **kwargs)
             arguments = bound_arguments(module.forward, args, kwargs)
-            with self._outermost(module, type(module).__name__, arguments) as outermost, outermost.inside(module):
+            call = self._outermost(module, type(module).__name__, arguments, self._number_of(module))
+            with call as outermost, outermost.inside(module):
                 result = original(module, *args, **kwargs)
             outermost.came_out(self._tripy.Tensor, result)
             return result
@@ -123,7 +133,7 @@ class TripyObserver:
         def init(tensor: Any, *args: Any, **kwargs: Any) -> None:
             original(tensor, *args, **kwargs)
             if place_of(tensor._stack_info) is None:
-                self._annotate(tensor._stack_info, sys._getframe(1))
+                self._annotate(tensor._stack_info, user_frames(sys._getframe(1)))
 
         tensor_type.__init__ = init
 
@@ -139,17 +149,50 @@ class TripyObserver:
                 return original(func, *args, **kwargs)
             root = func if isinstance(func, module_type) else None
             label = type(func).__name__ if root is not None else getattr(func, "__name__", type(func).__name__)
-            with observer._outermost(root, label, {}):
+            with observer._outermost(root, label, {}, observer._number_of(func)):
                 return original(func, *args, **kwargs)
 
         tripy.compile = compile_
         sys.modules["nvtripy.backend.api.compile"].compile = compile_  # type: ignore[attr-defined]
 
-    def _outermost(self, root: Any, label: str, arguments: Dict[str, Any]) -> "_Call":
+    def _adopt(self, call: "_Call", module: Any) -> None:
+        """A module that the compiled function or the model calls without holding it: its parameters have names too."""
+        made_anew = not _is_users(module)
+        if made_anew and call.root is not None:
+            return
+        call.adopt(module)
+        for parameter, trace_tensor in self._parameters_of(module):
+            if id(trace_tensor) in call.named:
+                continue
+            named = parameter._replace(name=call.free_name(parameter.name, type(module).__name__))
+            notes_of(trace_tensor).parameter = named
+            call.named.add(id(trace_tensor))
+            call.adopted.append((named, trace_tensor))
+
+    def _number_of(self, target: Any) -> Optional[int]:
+        owner = getattr(target, "__self__", None)
+        try:
+            if owner is None:
+                return self._numbers.of(target)
+            # A bound method is made anew by each access: its object and its name stay.
+            methods = self._methods.of(owner)
+            name = target.__name__
+            if name not in methods:
+                methods[name] = next(self._count)
+            return methods[name]
+        except TypeError:
+            return None
+
+    def _compiled_object(self) -> Optional[int]:
+        call: Optional[_Call] = getattr(self._active, "call", None)
+        return call.number if call is not None else None
+
+    def _outermost(self, root: Any, label: str, arguments: Dict[str, Any], number: Optional[int]) -> "_Call":
         tensor_type = self._tripy.Tensor
-        call = _Call(self._active, root, label, tensor_type)
+        call = _Call(self._active, root, label, tensor_type, number)
         for parameter, trace_tensor in self._parameters_of(root):
             notes_of(trace_tensor).parameter = parameter
+            call.named.add(id(trace_tensor))
         for name, tensor in named_tensors(tensor_type, arguments):
             notes_of(tensor.trace_tensor).argument = name
         return call
@@ -157,7 +200,7 @@ class TripyObserver:
     def _parameters(self) -> List[Tuple[Parameter, Any]]:
         """All parameters of the model that is being compiled, whether its program uses them or not."""
         call: Optional[_Call] = getattr(self._active, "call", None)
-        return list(self._parameters_of(call.root)) if call is not None else []
+        return [*self._parameters_of(call.root), *call.adopted] if call is not None else []
 
     def _parameters_of(self, root: Any) -> Iterator[Tuple[Parameter, Any]]:
         if root is None:
@@ -185,12 +228,20 @@ class TripyObserver:
 class _Call:
     """The outermost call under way: a model's, or that of `tp.compile`."""
 
-    def __init__(self, active: Any, root: Any, label: str, tensor_type: type) -> None:
+    def __init__(self, active: Any, root: Any, label: str, tensor_type: type, number: Optional[int]) -> None:
         self.instances = Instances()
         self.label = label
+        self.number = number
         self._active = active
         self.root = root
-        self._paths = {id(module): path for path, module in _instances(root)} if root is not None else {}
+        # Parameters of modules that are called but belong to no attribute of the root.
+        self.adopted: List[Tuple[Parameter, Any]] = []
+        # Trace tensors that have got a parameter's name in this call.
+        self.named: Set[int] = set()
+        held = _instances(root) if root is not None else ()
+        self._paths: Dict[int, Optional[str]] = {id(module): path for path, module in held}
+        # They must live as long as their identities are looked for.
+        self._kept: List[Any] = []
         self._names = NameTracker(tensor_type, _resolve, _bind, self.instances)
 
     def __enter__(self) -> "_Call":
@@ -202,20 +253,31 @@ class _Call:
         self._names.stop()
         self._active.call = None
 
-    def inside(self, module: Any) -> "_Inside":
-        path = self._paths.get(id(module))
-        if path is None:
-            path = self.instances.path
-            if is_user_file(getattr(sys.modules.get(type(module).__module__), "__file__", None) or "<"):
-                path = self.instances.child_path(type(module).__name__)
-            else:
+    def knows(self, module: Any) -> bool:
+        return id(module) in self._paths
+
+    def adopt(self, module: Any) -> None:
+        """The module and those that it holds get paths below the one that calls it."""
+        base = self.instances.child_path(type(module).__name__)
+        for path, inner in _instances(module):
+            if id(inner) not in self._paths:
                 # A library's module that no attribute holds, such as a LayerNorm made anew, is part of its caller.
-                return _Inside(self.instances, None)
-        return _Inside(self.instances, path)
+                own = (path or _is_users(inner)) and f"{base}.{path}".rstrip(".")
+                self._paths[id(inner)] = own or None
+                self._kept.append(inner)
+
+    def free_name(self, name: str, kind: str) -> str:
+        taken = {parameter.name for parameter, _ in self.adopted}
+        candidates = itertools.chain((name, f"{kind}.{name}"), (f"{kind}#{k}.{name}" for k in itertools.count(1)))
+        return next(candidate for candidate in candidates if candidate not in taken)
+
+    def inside(self, module: Any) -> "_Inside":
+        return _Inside(self.instances, self._paths.get(id(module)))
 
     def came_out(self, tensor_type: type, result: Any) -> None:
         for _, tensor in named_tensors(tensor_type, {"output": result}):
-            notes_of(tensor.trace_tensor).program = self.label
+            notes = notes_of(tensor.trace_tensor)
+            notes.program, notes.made_by = self.label, self.number
 
 
 class _Inside:
@@ -232,6 +294,10 @@ class _Inside:
             self._instances.leave()
 
 
+def _is_users(module: Any) -> bool:
+    return is_user_file(getattr(sys.modules.get(type(module).__module__), "__file__", None) or "<")
+
+
 def members(nvtripy: Any, module: Any, prefix: str = "") -> Iterator[Tuple[str, Any, str, Any]]:
     """Parameters by the keys that nvtripy's state dict gives them: key, owner, the owner's attribute, value."""
     parameter_types = (nvtripy.Tensor, nvtripy.frontend.module.parameter.ParameterBase)
@@ -243,7 +309,8 @@ def members(nvtripy: Any, module: Any, prefix: str = "") -> Iterator[Tuple[str, 
 
 
 def _instances(root: Any) -> Iterator[Tuple[str, Any]]:
-    module_type = next(base for base in type(root).__mro__ if base.__module__.startswith("nvtripy.frontend.module.module"))
+    bases = type(root).__mro__
+    module_type = next(base for base in bases if base.__module__.startswith("nvtripy.frontend.module.module"))
     seen = set()
 
     def walk(path: str, module: Any) -> Iterator[Tuple[str, Any]]:

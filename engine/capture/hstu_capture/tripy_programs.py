@@ -7,12 +7,12 @@ from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
-from .host_arithmetic import evaluate
+from .host_arithmetic import evaluate, shapes_misfit
 from .session import Session
+from .source_frames import SourceFrame
 from .trace_builder import TraceBuilder
+from .tripy_values import CARRIERS, CODES, Feeds, arguments_misfit, as_feed, signature_of
 from .wire import to_json
-
-Feeds = Dict[str, Tuple[str, Sequence[int], bytes]]
 
 
 class TripyProgram:
@@ -25,20 +25,53 @@ class TripyProgram:
         self.output_count = len(trace.outputs)
         self.output_names = _output_names(self.output_count)
         self.input_names: List[str] = []
+        self.output_dtypes = [tensor.dtype.name for tensor in trace.outputs]
+        # What a compiled program takes: data type and bounds of the shape of each input.
+        self._signature = signature_of(trace)
         self.label = _label(trace)
         self.name = ""
         self.path = ""
+        # The files with the outputs of its executions, by a digest of their inputs.
+        self.results: Dict[bytes, str] = {}
         # Constants of an eager program that are arguments of the model, by input name.
         self.constant_inputs: Dict[str, Any] = {}
 
+    @property
+    def made_by(self) -> Optional[int]:
+        """The number of the model whose call an eager program's result came out of."""
+        return _notes(self.trace.outputs[0]).made_by
+
     def on_host(self, arguments: Sequence[np.ndarray]) -> Optional[List[np.ndarray]]:
-        """The outputs, where neither a model's program nor floating-point arithmetic is in it."""
+        """
+        The outputs, where neither a model's program nor floating-point arithmetic is in it.
+        Raises Misfit where the shapes of an op's operands do not go together.
+        """
         return evaluate(self.trace, arguments)
+
+    @property
+    def is_eager(self) -> bool:
+        return not _is_compiled(self.trace)
+
+    def values(self, runtime: Any, arrays: Sequence[np.ndarray]) -> List[Any]:
+        """Arrays that were computed here as values of the runtime."""
+        space = runtime.PointerType.device
+        pairs = zip(arrays, self.output_dtypes)
+        return [runtime.MemRefValue(array, space, runtime.ScalarTypeCode[CODES[dtype]]) for array, dtype in pairs]
+
+    def diagnose(self, arguments: Sequence[np.ndarray]) -> Optional[str]:
+        """In TensorRT's words why the program cannot run on these arguments, where their shapes are the reason."""
+        return shapes_misfit(self.trace, arguments)
+
+    def misfit(self, arguments: Sequence[Any]) -> Optional[str]:
+        """Why TensorRT's runtime would refuse these arguments, in its words; None where it takes them."""
+        if self.trace.input_infos is None:
+            return None
+        return arguments_misfit(self._signature, arguments)
 
     def feeds(self, arguments: Sequence[Any]) -> Feeds:
         values = dict(zip(self.input_names, arguments))
         values.update(self.constant_inputs)
-        return {name: _as_feed(value) for name, value in values.items()}
+        return {name: as_feed(value) for name, value in values.items()}
 
     def serialise(self) -> bytes:
         """`Executable.save` keeps this: the trace with its values."""
@@ -46,70 +79,123 @@ class TripyProgram:
             write_program(self)
         with open(self.path, encoding="utf-8") as file:
             trace = json.load(file)
-        values = ""
-        if "tensorsFile" in trace:
-            with open(os.path.join(self.session.folder, trace["tensorsFile"]), "rb") as tensors:
-                values = base64.b64encode(tensors.read()).decode()
-        return json.dumps({"trace": trace, "values": values}).encode()
+        return _serialised(trace, self.path, self._signature)
 
 
 class LoadedProgram:
     """A program that `Executable.load` read from a file."""
 
-    def __init__(self, name: str, path: str, label: str, entry: Dict[str, Any], trace: Dict[str, Any]) -> None:
+    is_eager = False
+
+    def __init__(self, name: str, path: str, label: str, entry: Dict[str, Any], saved: Dict[str, Any]) -> None:
+        trace = saved["trace"]
         self.name, self.path, self.label, self.entry = name, path, label, entry
         self.input_names = [port["name"] for port in trace["inputs"]]
         self.output_names = [port["name"] for port in trace["outputs"]]
         self.output_count = len(self.output_names)
+        types = {tensor["id"]: tensor.get("narrow", tensor["dtype"]) for tensor in trace["tensors"]}
+        self.output_dtypes = [types[port["tensor"]] for port in trace["outputs"]]
+        self.results: Dict[bytes, str] = {}
         self._content = trace
+        self._signature = saved["signature"]
+
+    def misfit(self, arguments: Sequence[Any]) -> Optional[str]:
+        return arguments_misfit(self._signature, arguments)
+
+    def diagnose(self, arguments: Sequence[np.ndarray]) -> None:
+        return None
 
     def on_host(self, arguments: Sequence[np.ndarray]) -> None:
         return None
 
     def feeds(self, arguments: Sequence[Any]) -> Feeds:
-        return {name: _as_feed(value) for name, value in zip(self.input_names, arguments)}
+        return {name: as_feed(value) for name, value in zip(self.input_names, arguments)}
 
     def serialise(self) -> bytes:
-        values = ""
-        tensors = os.path.join(os.path.dirname(self.path), self._content.get("tensorsFile", ""))
-        if os.path.isfile(tensors):
-            with open(tensors, "rb") as file:
-                values = base64.b64encode(file.read()).decode()
-        return json.dumps({"trace": self._content, "values": values}).encode()
+        return _serialised(self._content, self.path, self._signature)
 
 
-def write_program(program: TripyProgram, parameters: Sequence[Tuple[Any, Any]] = ()) -> None:
+def write_program(
+    program: TripyProgram, parameters: Sequence[Tuple[Any, Any]] = (), number: Optional[int] = None
+) -> None:
     """
     Writes the program's trace: ops, constants and parameters. What it computes has no values yet.
     `parameters` are those of the model, with their trace tensors; the program's own are found without them.
+    `number` is that of the model or function. An eager program knows its own.
     """
     trace = program.trace
     builder = program.session.new_trace("tripy", program.label)
+    _write(program, builder, parameters)
+    compiled = _is_compiled(trace)
+    made_by = number if compiled else program.made_by
+    details = {} if made_by is None else {"object": made_by}
+    kind = "compile" if compiled else "eval"
+    program.entry = program.session.finish_trace(builder, kind=kind, calls=0, **details)
+
+
+def write_unlisted(program: TripyProgram, folder: str) -> None:
+    """Writes an eager program's trace for the engine alone: one too many to be listed."""
+    builder = TraceBuilder(folder, "program", program.label, "tripy", [])
+    _write(program, builder, ())
+    try:
+        builder.write()
+    finally:
+        builder.close()
+
+
+def _write(program: TripyProgram, builder: TraceBuilder, parameters: Sequence[Tuple[Any, Any]]) -> None:
     _ProgramWriter(program, builder).write_all(parameters)
-    builder.ran_on = {**program.ran_on, "precision": _precision(trace)}
+    builder.ran_on = {**program.ran_on, "precision": _precision(program.trace)}
     program.name, program.path = builder.name, builder.path
-    program.entry = program.session.finish_trace(builder, program="compile" if _is_compiled(trace) else "eval")
 
 
-def load_program(content: bytes, session: Session) -> LoadedProgram:
+def load_program(
+    content: bytes, session: Session, source: Optional[Tuple[str, Optional[SourceFrame]]]
+) -> LoadedProgram:
+    """`source` is the file and the place where the script loads it."""
     saved = json.loads(content)
     trace = saved["trace"]
     builder = session.new_trace("tripy", trace["label"])
     builder.close()
+    trace["sources"] = [_source_here(source, session.folder, builder.roots) for source in trace["sources"]]
     tensors = builder.name + ".safetensors"
     if saved["values"]:
         trace["tensorsFile"] = tensors
         with open(os.path.join(session.folder, tensors), "wb") as file:
             file.write(base64.b64decode(saved["values"]))
     entry = session.add_written(builder, trace)
-    return LoadedProgram(builder.name, builder.path, trace["label"], entry, trace)
+    entry.update(kind="loaded", calls=0)
+    if source is not None:
+        file_name, frame = source
+        entry["loadedFrom"] = {"file": file_name}
+        if frame is not None:
+            place = {"file": os.path.abspath(frame.file), "line": frame.line, "function": frame.function}
+            entry["loadedFrom"]["frame"] = place
+    session.write_index()
+    return LoadedProgram(builder.name, builder.path, trace["label"], entry, saved)
 
 
-def value_of(runtime: Any, dtype: str, shape: Sequence[int], values: bytes) -> Any:
-    code = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "bool": "i1"}.get(dtype) or dtype.replace("int", "i")
-    numpy_type = np.dtype(np.uint16 if dtype == "bfloat16" else np.bool_ if dtype == "bool" else dtype)
-    array = np.frombuffer(bytearray(values), numpy_type).reshape(tuple(shape))
-    return runtime.MemRefValue(array, runtime.PointerType.device, runtime.ScalarTypeCode[code])
+def _serialised(trace: Dict[str, Any], path: str, signature: List[Any]) -> bytes:
+    """A trace with its values, as one piece that can be read anywhere: its files have absolute names."""
+    folder = os.path.dirname(path)
+    values = ""
+    if "tensorsFile" in trace:
+        with open(os.path.join(folder, trace["tensorsFile"]), "rb") as tensors:
+            values = base64.b64encode(tensors.read()).decode()
+    sources = [
+        {**source, "file": os.path.abspath(os.path.join(folder, source["file"])).replace(os.sep, "/"), "outside": True}
+        for source in trace["sources"]
+    ]
+    return json.dumps({"trace": {**trace, "sources": sources}, "values": values, "signature": signature}).encode()
+
+
+def _source_here(source: Dict[str, Any], folder: str, roots: Sequence[str]) -> Dict[str, Any]:
+    """A source of a loaded program as this script's traces name it: relative where it is one of its own files."""
+    path = os.path.realpath(source["file"])
+    if not any(path.startswith(os.path.join(root, "")) for root in roots):
+        return source
+    relative = os.path.relpath(path, os.path.realpath(folder)).replace(os.sep, "/")
+    return {"file": relative, "sha256": source["sha256"]}
 
 
 class _ProgramWriter:
@@ -119,6 +205,7 @@ class _ProgramWriter:
         self._builder = builder
         self._ids: Dict[int, int] = {}
         self._inputs: Set[int] = set()
+        self._parameters: Dict[str, int] = {}
 
     def write_all(self, parameters: Sequence[Tuple[Any, Any]]) -> None:
         trace, builder = self._trace, self._builder
@@ -176,7 +263,12 @@ class _ProgramWriter:
         fresh = self._tensor(tensor)
         if "key" not in self._builder.tensor(fresh):
             self._set_computed(fresh, tensor)
-        self._builder.add_parameter(parameter.name, fresh, parameter.declared)
+        name, count = parameter.name, 0
+        # Two models of one eager program may call different tensors alike.
+        while self._parameters.setdefault(name, fresh) != fresh:
+            count += 1
+            name = f"{parameter.name}#{count}"
+        self._builder.add_parameter(name, fresh, parameter.declared)
 
     def _own_parameters(self) -> List[Tuple[Any, Any]]:
         tensors = [*self._trace.inputs, *(output for op in self._trace.ops for output in op.outputs)]
@@ -200,7 +292,10 @@ class _ProgramWriter:
     def _tensor(self, tensor: Any) -> int:
         known = self._ids.get(id(tensor))
         if known is None:
-            known = self._ids[id(tensor)] = self._builder.add_tensor(tensor.dtype.name, _shape(tensor))
+            dtype = tensor.dtype.name
+            known = self._ids[id(tensor)] = self._builder.add_tensor(CARRIERS.get(dtype, dtype), _shape(tensor))
+            if dtype in CARRIERS:
+                self._builder.tensor(known)["narrow"] = dtype
             notes = _notes(tensor)
             for name in notes.names:
                 self._builder.add_name(known, name)
@@ -254,13 +349,6 @@ def _is_compiled(trace: Any) -> bool:
 def _precision(trace: Any) -> str:
     names = [output.dtype.name for op in trace.ops for output in op.outputs if "float" in output.dtype.name]
     return max(set(names), key=names.count) if names else "float32"
-
-
-def _as_feed(value: Any) -> Tuple[str, Sequence[int], bytes]:
-    names = {"f32": "float32", "f16": "float16", "bf16": "bfloat16", "i1": "bool"}
-    code = value.dtype.name
-    dtype = names.get(code) or code.replace("i", "int")
-    return dtype, tuple(value.array.shape), np.ascontiguousarray(value.array).tobytes()
 
 
 def _read(data: Any) -> Optional[np.ndarray]:

@@ -114,6 +114,20 @@ describe("division", () => {
       }
     });
 
+    it.each([true, false])(
+      `${kind} of the lowest int64 by −1 wraps and does not end the process (constant: %s)`,
+      async (constant) => {
+        const lowest = -(2 ** 63);
+        const b = values("int64", [3], [-1, -1, 0]);
+        const [got] = await evaluate({
+          kind,
+          inputs: [values("int64", [3], [lowest, 7, lowest]), constant ? { constant: b } : b],
+          outputs: [{ dtype: "int64", rank: 1 }],
+        });
+        expect(got?.data).toEqual([lowest, -7, 0]);
+      },
+    );
+
     it(`${kind} by a constant zero gives 0 and does not end the process`, async () => {
       const [got] = await evaluate({
         kind,

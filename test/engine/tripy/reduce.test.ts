@@ -44,6 +44,36 @@ for (const [kind, { f, minSize }] of Object.entries(ORACLES)) {
   });
 }
 
+describe("extrema of lines with NaN and infinities", () => {
+  const special = fc.constantFrom(NaN, Infinity, -Infinity, 0, -0, 1, -2);
+  const floats: DType[] = ["float32", "float16", "bfloat16"];
+  it.each(["Max", "Min"].flatMap((kind) => floats.map((dtype) => [kind, dtype] as const)))(
+    "%s on %s passes NaN on wherever it stands",
+    async (kind, dtype) => {
+      const { f } = ORACLES[kind] as { f: (list: number[]) => number };
+      const cases = fc
+        .tuple(
+          fc.integer({ min: 1, max: 3 }),
+          fc.integer({ min: 1, max: 37 }),
+          fc.constantFrom(0, 1),
+        )
+        .chain(([rows, columns, axis]) =>
+          fc.tuple(tensors(dtype, [rows, columns], special), fc.constant(axis), fc.boolean()),
+        );
+      await holds(cases, async ([x, axis, keepdim]) => {
+        const expected = reduced(x, [axis], keepdim, f);
+        const [got] = await evaluate({
+          kind,
+          inputs: [x],
+          attributes: { dim: [axis], keepdim },
+          outputs: [{ dtype, rank: expected.shape.length }],
+        });
+        expectClose(got, expected, 0, 0);
+      });
+    },
+  );
+});
+
 describe("integer means", () => {
   const top = 2 ** 31 - 1;
   it.each([
@@ -65,6 +95,20 @@ describe("integer means", () => {
 });
 
 describe("TopK", () => {
+  it("of nothing is nothing", async () => {
+    const [got, positions] = await evaluate({
+      kind: "TopKMax",
+      inputs: [{ constant: values("float32", [0, 3], []) }],
+      attributes: { dim: 1, k: 2 },
+      outputs: [
+        { dtype: "float32", rank: 2 },
+        { dtype: "int32", rank: 2 },
+      ],
+    });
+    expect(got).toEqual(values("float32", [0, 2], []));
+    expect(positions).toEqual(values("int32", [0, 2], []));
+  });
+
   for (const kind of ["TopKMax", "TopKMin"]) {
     it.each(TYPES)(
       `${kind} on %s is sorted, with int32 indices of the first of equals`,

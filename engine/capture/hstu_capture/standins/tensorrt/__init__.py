@@ -6,4 +6,6 @@ __version__ = "10.13.0"
 def __getattr__(name):
     if name.startswith("__"):
         raise AttributeError(name)
-    return type(name, (), {"__module__": __name__})
+    # The same name is the same thing each time: data types are compared.
+    made = globals()[name] = type(name, (), {"__module__": __name__})
+    return made

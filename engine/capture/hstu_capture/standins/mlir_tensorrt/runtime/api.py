@@ -1,5 +1,6 @@
 """Memory is numpy's, "device" memory too; executables are run by whoever sets `executor`."""
 
+import ctypes
 import enum
 
 import numpy as np
@@ -33,21 +34,24 @@ class ScalarTypeCode(enum.Enum):
     f32 = 8
 
 
-# numpy has no bfloat16, float8 and int4: these are kept as raw bits.
+# numpy has no bfloat16, float8 and int4. The first is kept as raw bits, the values of the others in a wider type.
 _STORED_AS = {
     ScalarTypeCode.i1: np.dtype(np.bool_),
-    ScalarTypeCode.i4: np.dtype(np.uint8),
+    ScalarTypeCode.i4: np.dtype(np.int8),
     ScalarTypeCode.i8: np.dtype(np.int8),
     ScalarTypeCode.i32: np.dtype(np.int32),
     ScalarTypeCode.i64: np.dtype(np.int64),
-    ScalarTypeCode.f8e4m3fn: np.dtype(np.uint8),
+    ScalarTypeCode.f8e4m3fn: np.dtype(np.float32),
     ScalarTypeCode.f16: np.dtype(np.float16),
     ScalarTypeCode.bf16: np.dtype(np.uint16),
     ScalarTypeCode.f32: np.dtype(np.float32),
 }
-_RAW_BITS = {ScalarTypeCode.i4, ScalarTypeCode.f8e4m3fn, ScalarTypeCode.bf16}
-_CODE_OF = {dtype: code for code, dtype in _STORED_AS.items() if code not in _RAW_BITS}
+_NOT_NUMPY = {ScalarTypeCode.i4, ScalarTypeCode.f8e4m3fn, ScalarTypeCode.bf16}
+_CODE_OF = {dtype: code for code, dtype in _STORED_AS.items() if code not in _NOT_NUMPY}
 _DLPACK_CPU = (1, 0)
+_DLPACK_BFLOAT = 4
+# After the pointer to the data, the device (two int32) and the number of axes (int32).
+_DLPACK_TYPE_CODE_AT = ctypes.sizeof(ctypes.c_void_p) + 12
 
 
 class MemRefValue:
@@ -61,10 +65,15 @@ class MemRefValue:
         return list(self.array.shape)
 
     def __dlpack__(self, stream=None):
-        if self.dtype is not _CODE_OF.get(self.array.dtype):
-            raise MTRTException(f"{self.dtype.name} cannot be handed over through DLPack here")
+        if self.dtype is ScalarTypeCode.f8e4m3fn:
+            raise MTRTException("Unsupported kFloat bits 8")
+        if self.dtype is ScalarTypeCode.i4:
+            raise MTRTException("Unsupported kInt bits 4")
         # numpy hands over no read-only memory.
-        return (self.array if self.array.flags.writeable else self.array.copy()).__dlpack__()
+        capsule = (self.array if self.array.flags.writeable else self.array.copy()).__dlpack__()
+        if self.dtype is ScalarTypeCode.bf16:
+            _call_bfloat16(capsule)
+        return capsule
 
     def __dlpack_device__(self):
         return _DLPACK_CPU
@@ -152,6 +161,14 @@ class Signature:
 
     def get_num_results(self):
         return self._results
+
+
+def _call_bfloat16(capsule):
+    """Turns 16-bit unsigned integers into bfloat16: a field of DLTensor says what the elements are."""
+    get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    get_pointer.restype, get_pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    address = get_pointer(capsule, b"dltensor") + _DLPACK_TYPE_CODE_AT
+    ctypes.c_uint8.from_address(address).value = _DLPACK_BFLOAT
 
 
 def _code_of(dtype):

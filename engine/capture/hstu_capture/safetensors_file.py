@@ -4,7 +4,7 @@ import json
 import os
 import struct
 import tempfile
-from typing import BinaryIO, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, BinaryIO, Dict, List, Mapping, Sequence, Tuple
 
 _CODES = {
     "float64": "F64",
@@ -105,6 +105,25 @@ def read_safetensors(path: str) -> Dict[str, Tuple[str, List[int], bytes]]:
             raise ValueError(f"{path}: the tensor {key} reaches beyond the end of the file")
         tensors[key] = (_DTYPES[entry["dtype"]], list(entry["shape"]), data[begin:end])
     return tensors
+
+
+def header_of(file: BinaryIO, path: str) -> Tuple[Dict[str, Any], int]:
+    """The header of an open file and where the values begin. Raises ValueError where it is not a safetensors file."""
+    first = file.read(8)
+    if len(first) < 8:
+        raise ValueError(f"{path} is no safetensors file: it has {len(first)} bytes")
+    (length,) = struct.unpack("<Q", first)
+    if length > os.fstat(file.fileno()).st_size - 8:
+        raise ValueError(f"{path} is no safetensors file: its header claims {length} bytes")
+    return json.loads(file.read(length).decode("utf-8")), 8 + length
+
+
+def dtype_of_code(code: str) -> str:
+    return _DTYPES[code]
+
+
+def code_of_dtype(dtype: str) -> str:
+    return _CODES[dtype]
 
 
 def _write_header(file: BinaryIO, header: Mapping[str, object]) -> None:

@@ -174,6 +174,7 @@ class TorchObserver:
             "versions": self._session.versions(),
             "standIns": [],
             "emulated": list(self._session.emulated),
+            "threads": self._torch.get_num_threads(),
         }
 
 

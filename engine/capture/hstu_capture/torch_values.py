@@ -29,6 +29,10 @@ def dtype_name(torch: Any, dtype: Any) -> str:
     return "float64" if dtype == torch.complex128 else "float32"
 
 
+def has_name(dtype: Any) -> bool:
+    return str(dtype) in _NAMES
+
+
 def snapshot(torch: Any, tensor: Any) -> Tuple[str, Tuple[int, ...], Optional[bytes]]:
     """
     Type, shape and a copy of the values as little-endian bytes in C order. Complex numbers get a last axis of 2.

@@ -42,17 +42,22 @@ def snapshot(torch: Any, tensor: Any) -> Tuple[str, Tuple[int, ...], Optional[by
     if tensor.layout is not torch.strided or tensor.device.type == "meta" or getattr(tensor, "is_nested", False):
         shape = () if getattr(tensor, "is_nested", False) else tuple(tensor.shape)
         return dtype, shape, None
-    dense = tensor.detach()
-    if dense.is_quantized:
-        dense = dense.dequantize()
-    if dense.is_complex():
-        dense = torch.view_as_real(dense.resolve_conj())
-    elif str(tensor.dtype) not in _NAMES:
-        dense = dense.to(torch.float32)
-    dense = dense.resolve_neg().cpu().contiguous()
-    shape = tuple(dense.shape)
-    size = dense.numel() * dense.element_size()
-    return dtype, shape, ctypes.string_at(dense.data_ptr(), size) if size else b""
+    values = dense(torch, tensor)
+    shape = tuple(values.shape)
+    size = values.numel() * values.element_size()
+    return dtype, shape, ctypes.string_at(values.data_ptr(), size) if size else b""
+
+
+def dense(torch: Any, tensor: Any) -> Any:
+    """The values in C order on the CPU, in a type that the trace has a name for; complex numbers get a last axis of 2."""
+    values = tensor.detach()
+    if values.is_quantized:
+        values = values.dequantize()
+    if values.is_complex():
+        values = torch.view_as_real(values.resolve_conj())
+    elif not has_name(tensor.dtype):
+        values = values.to(torch.float32)
+    return values.resolve_neg().cpu().contiguous()
 
 
 def content_hash(torch: Any, tensor: Any) -> Tuple[Any, ...]:

@@ -123,6 +123,10 @@ class TraceCache:
         if known is not None:
             known[1].close()
 
+    def close(self) -> None:
+        for path in list(self._traces):
+            self.drop(path)
+
     def _held(self) -> int:
         return sum(trace.held for _, trace in self._traces.values())
 

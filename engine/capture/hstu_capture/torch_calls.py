@@ -5,7 +5,7 @@ exact call that is recorded beside them.
 The exact call is the attribute "call": `args` and `kwargs` with a tensor as {"operand": its position among the op's
 inputs}, and with a word for everything that JSON does not tell apart: {"tuple": [...]}, {"slice": [...]},
 {"ellipsis": true}, {"float": "NaN"}, {"complex": [re, im]}, {"dtype": ...}, {"device": ...}, {"layout": ...},
-{"memory_format": ...}, {"dict": [[key, value], ...]}. {"opaque": type} cannot be made again. Beside them stands the
+{"memory_format": ...}, {"array": [dtype, lists]}, {"dict": [[key, value], ...]}. {"opaque": type} cannot be made again. Beside them stands the
 state that the result depends on, where it is not the usual one: `autocast`, `defaultDtype`, and `stored`, the types
 of operands that the trace has no word for.
 """
@@ -60,6 +60,8 @@ def encode_call(torch: Any, args: Sequence[Any], kwargs: Dict[str, Any], tensors
         # A number of numpy, and whatever else calls itself a whole number.
         if getattr(value, "shape", None) == () and hasattr(value, "item"):
             return encode(value.item())
+        if hasattr(value, "__array_interface__") and hasattr(value, "tolist"):
+            return {"array": [str(value.dtype), value.tolist()]}
         if isinstance(value, (int, float)):
             return encode(value.__float__() if isinstance(value, float) else value.__int__())
         return {"opaque": type(value).__name__}
@@ -90,6 +92,8 @@ def decode_call(torch: Any, call: Dict[str, Any], tensors: Sequence[Any]) -> Cal
             return {decode(key): decode(item) for key, item in content}
         if word == "complex":
             return complex(*(float(part) for part in content))
+        if word == "array":
+            return torch.tensor(content[1], dtype=getattr(torch, content[0], None))
         if word == "device":
             return torch.device(content)
         if word in ("dtype", "layout", "memory_format"):
@@ -159,6 +163,8 @@ def structure(torch: Any, value: Any) -> Any:
         return dict, tuple((key, structure(torch, item)) for key, item in value.items())
     if isinstance(value, str):
         return value
+    if hasattr(value, "__array_interface__"):
+        return type(value), getattr(value, "shape", ())
     if type(value) is float and not (math.isfinite(value) and value):
         return repr(value)
     return torch.Tensor if isinstance(value, torch.Tensor) else type(value)

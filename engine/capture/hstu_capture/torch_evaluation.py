@@ -148,6 +148,8 @@ class Evaluation:
         tensors = [self._operand(op, position, tensor) for position, tensor in enumerate(inputs)]
         function = function_of(torch, op["kind"])
         args, kwargs = self._arguments(op, function, tensors)
+        if self._request.double and op["kind"] in _CASTS:
+            function, args, kwargs = torch.Tensor.double, [tensors[0]], {}
         versions = [tensor._version for tensor in tensors]
         with self._surroundings(op):
             try:
@@ -159,11 +161,11 @@ class Evaluation:
                 result = other(*args, **kwargs)
         written = [tensor for tensor, version in zip(tensors, versions) if tensor._version != version]
         changed = any(tensor in self._changed for tensor in inputs)
-        for tensor in written:
-            self._mirror(inputs[_index_of(tensors, tensor)], tensor)
         for output, made in zip(op["outputs"], self._results(op, result, tensors, written)):
             is_written = _index_of(written, made) >= 0
-            if not is_written:
+            if is_written:
+                self._mirror(inputs[_index_of(tensors, made)], output, made)
+            else:
                 if _index_of(tensors, made) >= 0:
                     # What was a copy when it was recorded must not be the same memory now.
                     made = made.clone()
@@ -186,8 +188,6 @@ class Evaluation:
 
     def _arguments(self, op: Dict[str, Any], function: Any, tensors: Sequence[Any]) -> Call:
         torch, attributes = self._torch, op["attributes"]
-        if self._request.double and op["kind"] in _CASTS:
-            return [tensors[0], torch.float64], {}
         call = attributes.get("call", {})
         if "args" in call:
             args, kwargs = decode_call(torch, call, tensors)
@@ -195,6 +195,8 @@ class Evaluation:
             args, kwargs = rebuild_call(
                 torch, function, op["kind"], attributes, tensors, lambda: schemas_of(torch, function, op["kind"])
             )
+        if self._request.double and op["kind"].endswith(".view") and _has_type(torch.dtype, args, kwargs):
+            raise NotReplayable(f"{op['kind']} reads the bits of another type")
         return [self._adapted(value) for value in args], {name: self._adapted(v) for name, v in kwargs.items()}
 
     def _adapted(self, value: Any) -> Any:
@@ -289,7 +291,7 @@ class Evaluation:
                 target = self._objects.get(inputs[0]) if position == 0 and self._writes_first(op, inputs) else None
                 if target is not None:
                     target.copy_(value)
-                    self._mirror(inputs[0], target)
+                    self._mirror(inputs[0], output, target)
                     self._settle(output, target, True)
                 else:
                     self._settle(output, self._on_device(self._widened(value.clone())), False)
@@ -320,10 +322,12 @@ class Evaluation:
         if any(_storage(computed) == _storage(operand) for operand in operands):
             self._behind[tensor] = computed
 
-    def _mirror(self, tensor: int, written: Any) -> None:
-        behind = self._behind.get(tensor)
+    def _mirror(self, before: int, after: int, written: Any) -> None:
+        """A write into a replaced view is one into its base too."""
+        behind = self._behind.get(before)
         if behind is not None:
             behind.copy_(written)
+            self._behind[after] = behind
 
     def _fitted(self, tensor: int, given: Any, computed: Any) -> Any:
         torch = self._torch
@@ -426,6 +430,10 @@ def _storage(tensor: Any) -> int:
 
 def _index_of(tensors: Sequence[Any], wanted: Any) -> int:
     return next((index for index, tensor in enumerate(tensors) if tensor is wanted), -1)
+
+
+def _has_type(wanted: type, args: Sequence[Any], kwargs: Dict[str, Any]) -> bool:
+    return any(isinstance(value, wanted) for value in (*args, *kwargs.values()))
 
 
 def _tensors_in(tensor_type: type, value: Any) -> List[Any]:

@@ -118,6 +118,9 @@ def _says_all(
         again = _named_arguments(torch, func, kind, tuple(args), kwargs)
     except (NotReplayable, KeyError, IndexError, TypeError, ValueError):
         return False
+    if kind.endswith(("__getitem__", "__setitem__")) and isinstance(args[1], tuple) and isinstance(named[1][1], list):
+        # x[[0, 1]] takes two rows, x[0, 1] one element.
+        return False
     return len(again) == len(named) and all(
         name == other and same_value(torch, value, copy) for (name, value), (other, copy) in zip(named, again)
     )
@@ -212,9 +215,7 @@ def _by_signature(func: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> O
     if not inspect.isfunction(func):
         return None
     if func not in _signatures:
-        signature = inspect.signature(func)
-        variadic = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in signature.parameters.values())
-        _signatures[func] = None if variadic else signature
+        _signatures[func] = _signature_of(func)
     signature = _signatures[func]
     if signature is None:
         return None
@@ -230,6 +231,16 @@ def _by_signature(func: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> O
         else:
             named.append((name, value))
     return named
+
+
+def _signature_of(func: Any) -> Optional[inspect.Signature]:
+    try:
+        signature = inspect.signature(func)
+    except (TypeError, ValueError):
+        # Some of torch's Python functions wrap builtin ones, which have no signature.
+        return None
+    variadic = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in signature.parameters.values())
+    return None if variadic else signature
 
 
 def _by_schema(

@@ -46,6 +46,9 @@ class Replayer:
         finally:
             self._traces.trim()
 
+    def close(self) -> None:
+        self._traces.close()
+
     def _evaluate(self, message: Dict[str, Any]) -> Dict[str, Any]:
         torch = self._torch
         trace = self._traces.get(message["trace"])

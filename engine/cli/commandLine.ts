@@ -89,10 +89,13 @@ export async function runCommandLine(args: readonly string[], terminal: Terminal
     .addHelpText("after", afterRunHelp)
     .exitOverride()
     .action(async (file: string | undefined, rest: string[], given: GivenOptions) => {
-      const options = wantedRun(file, moduleAt < 0 ? rest : args.slice(moduleAt + 2), given, terminal, [
-        "hstu-parity",
-        ...args,
-      ]);
+      const options = wantedRun(
+        file,
+        moduleAt < 0 ? rest : args.slice(moduleAt + 2),
+        given,
+        terminal,
+        ["hstu-parity", ...args],
+      );
       if (typeof options === "string") {
         terminal.stderr.write(options);
         exitCode = exitCodes.wrongRequest;

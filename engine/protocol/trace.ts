@@ -33,6 +33,8 @@ export interface TraceRun {
   standIns: string[];
   /** For example "cuda on cpu". */
   emulated: string[];
+  /** Threads that torch computed with: they cut sums into parts. */
+  threads?: number;
 }
 
 export interface TraceSource {

@@ -4,6 +4,7 @@ import type { Problem } from "../protocol/report.js";
 import type { Executor } from "../runner/executor.js";
 import { openTrace } from "../trace/traceReader.js";
 import { lowerTripyTrace, valuesNeeded } from "../tripy/lower.js";
+import { runnablePart } from "../tripy/runnablePart.js";
 import type { ObservedImplementation } from "./observe.js";
 import { withConstantsAsParameters } from "./capturedCalls.js";
 import { observeModel } from "./observeModel.js";
@@ -35,7 +36,9 @@ export async function observeTripy({
       if (opened.ref(id)) values.set(id, await opened.read(id));
     }
     const trace = withConstantsAsParameters(opened.trace, (id) => values.get(id));
-    const { model, unsupported } = lowerTripyTrace(trace, (id) => values.get(id));
+    const lowered = lowerTripyTrace(trace, (id) => values.get(id));
+    const { unsupported } = lowered;
+    const { model } = unsupported.length > 0 ? runnablePart(lowered) : lowered;
     const observed = await observeModel({ ...options, model, folder, inputs: feeds });
     const problems = unsupported.map(({ op, reason, site }): Problem => ({
       severity: "warning",

@@ -31,9 +31,9 @@ beforeAll(async () => {
 }, 300_000);
 afterAll(() => rm(work, { recursive: true, force: true }));
 
-/** What the sources decide: everything but versions of packages and measured figures. */
+/** What the sources decide: everything but versions of packages, the machine's threads and measured figures. */
 function structure(trace: TraceFile): unknown {
-  const { versions: _versions, executor: _executor, ...ranOn } = trace.ranOn;
+  const { versions: _versions, executor: _executor, threads: _threads, ...ranOn } = trace.ranOn;
   return {
     ...trace,
     ranOn,

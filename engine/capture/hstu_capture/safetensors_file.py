@@ -4,7 +4,7 @@ import itertools
 import json
 import os
 import struct
-from typing import BinaryIO, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, BinaryIO, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 # What holds a tensor's bytes.
 Buffer = Union[bytes, bytearray, memoryview]
@@ -295,3 +295,22 @@ def _header_bytes(header: Mapping[str, object], room: int = 0) -> bytes:
 
 def _json(header: Mapping[str, object]) -> bytes:
     return json.dumps(header, separators=(",", ":")).encode("utf-8")
+def header_of(file: BinaryIO, path: str) -> Tuple[Dict[str, Any], int]:
+    """The header of an open file and where the values begin. Raises ValueError where it is not a safetensors file."""
+    first = file.read(8)
+    if len(first) < 8:
+        raise ValueError(f"{path} is no safetensors file: it has {len(first)} bytes")
+    (length,) = struct.unpack("<Q", first)
+    if length > os.fstat(file.fileno()).st_size - 8:
+        raise ValueError(f"{path} is no safetensors file: its header claims {length} bytes")
+    return json.loads(file.read(length).decode("utf-8")), 8 + length
+
+
+def dtype_of_code(code: str) -> str:
+    return _DTYPES[code]
+
+
+def code_of_dtype(dtype: str) -> str:
+    return _CODES[dtype]
+
+

@@ -313,6 +313,7 @@ class CallRecorder:
             "versions": self._session.versions(),
             "standIns": [],
             "emulated": list(self._session.emulated),
+            "threads": self._torch.get_num_threads(),
         }
 
 

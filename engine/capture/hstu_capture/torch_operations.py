@@ -3,7 +3,8 @@
 import inspect
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from .torch_values import dtype_name
+from .torch_call_encoding import NotReplayable, encode_call, rebuild_call, same_value, structure
+from .torch_values import dtype_name, has_name
 from .wire import to_json
 
 
@@ -21,7 +22,7 @@ class Operation(NamedTuple):
 # What these give is no tensor, and they are called often.
 _SILENT = {
     "size", "dim", "ndimension", "numel", "nelement", "__len__", "item", "tolist", "numpy", "__bool__", "__int__",
-    "__float__", "__index__", "__array__", "is_contiguous", "is_floating_point", "is_complex", "stride", "type",
+    "__float__", "__index__", "__array__", "is_contiguous", "is_floating_point", "is_complex", "stride",
     "element_size", "data_ptr", "storage_offset", "untyped_storage", "__format__", "__repr__", "__hash__",
     "requires_grad_", "get_device", "is_inference", "is_pinned", "backward", "register_hook", "__dlpack__",
     "__dlpack_device__", "__contains__", "is_same_size", "__reduce_ex__", "__deepcopy__",
@@ -35,6 +36,8 @@ _OFFSET_ARGUMENTS = {"offsets", "x_offsets", "y_offsets", "a_offsets", "b_offset
 
 _kinds: Dict[Any, Optional[str]] = {}
 _signatures: Dict[Any, Optional[inspect.Signature]] = {}
+# Whether the attributes by name say all of a call, by function and by the structure of its arguments.
+_sufficient: Dict[Any, bool] = {}
 
 
 def describe(torch: Any, func: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Optional[Operation]:
@@ -42,7 +45,7 @@ def describe(torch: Any, func: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any
     if func not in _kinds:
         _kinds[func] = _kind_of(torch, func)
     kind = _kinds[func]
-    if kind is None:
+    if kind is None or (kind == "torch.Tensor.type" and len(args) + len(kwargs) < 2):
         return None
     named = _named_arguments(torch, func, kind, args, kwargs)
     collector = _Collector(torch)
@@ -59,9 +62,81 @@ def describe(torch: Any, func: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any
             attributes[name] = encoded
     if collector.operands:
         attributes["operands"] = collector.operands
+        call = _call(torch, func, kind, named, attributes, collector.tensors, args, kwargs)
+        if call:
+            attributes["call"] = call
+    return Operation(kind, collector.tensors, attributes, offsets, writes_first(kind))
+
+
+def writes_first(kind: str) -> bool:
+    """Whether an operation writes its first tensor in place, by its name."""
     name = kind.rpartition(".")[2]
-    writes_first = name in _IN_PLACE_OPERATORS or (name.endswith("_") and not name.endswith("__"))
-    return Operation(kind, collector.tensors, attributes, offsets, writes_first)
+    return name in _IN_PLACE_OPERATORS or (name.endswith("_") and not name.endswith("__"))
+
+
+def schemas_of(torch: Any, func: Any, kind: str) -> List[Any]:
+    """The signatures that torch's dispatcher has for an operation, in the order in which they are tried."""
+    return _schemas(torch, func, kind)
+
+
+def _call(
+    torch: Any,
+    func: Any,
+    kind: str,
+    named: List[Tuple[str, Any]],
+    attributes: Dict[str, Any],
+    tensors: List[Any],
+    args: Tuple[Any, ...],
+    kwargs: Dict[str, Any],
+) -> Dict[str, Any]:
+    """What the attributes by name do not say of a call and a replay needs (torch_call_encoding)."""
+    call: Dict[str, Any] = {}
+    key = (func, structure(torch, args), structure(torch, kwargs))
+    if key not in _sufficient:
+        _sufficient[key] = _says_all(torch, func, kind, named, attributes, tensors)
+    if not _sufficient[key]:
+        call = encode_call(torch, args, kwargs, tensors)
+    stored = {str(i): str(t.dtype)[6:] for i, t in enumerate(tensors) if not has_name(t.dtype)}
+    if stored:
+        call["stored"] = stored
+    if torch.get_default_dtype() is not torch.float32:
+        call["defaultDtype"] = str(torch.get_default_dtype())[6:]
+    autocast = _autocast(torch, tensors[0].device.type)
+    if autocast is not None:
+        call["autocast"] = autocast
+    return call
+
+
+def _says_all(
+    torch: Any, func: Any, kind: str, named: List[Tuple[str, Any]], attributes: Dict[str, Any], tensors: List[Any]
+) -> bool:
+    """Rebuilds the call from the attributes and looks whether it means the same."""
+    try:
+        args, kwargs = rebuild_call(
+            torch, func, kind, attributes, tensors, lambda: schemas_of(torch, func, kind)
+        )
+        again = _named_arguments(torch, func, kind, tuple(args), kwargs)
+    except (NotReplayable, KeyError, IndexError, TypeError, ValueError):
+        return False
+    if kind.endswith(("__getitem__", "__setitem__")) and isinstance(args[1], tuple) and isinstance(named[1][1], list):
+        # x[[0, 1]] takes two rows, x[0, 1] one element.
+        return False
+    return len(again) == len(named) and all(
+        name == other and same_value(torch, value, copy) for (name, value), (other, copy) in zip(named, again)
+    )
+
+
+def _autocast(torch: Any, device: str) -> Optional[Dict[str, str]]:
+    try:
+        if torch.is_autocast_enabled(device):
+            return {"device": device, "dtype": str(torch.get_autocast_dtype(device))[6:]}
+    except (TypeError, RuntimeError, AttributeError):
+        # Before torch 2.4 each device has functions of its own.
+        if device == "cpu" and torch.is_autocast_cpu_enabled():
+            return {"device": device, "dtype": str(torch.get_autocast_cpu_dtype())[6:]}
+        if device == "cuda" and torch.is_autocast_enabled():
+            return {"device": device, "dtype": str(torch.get_autocast_gpu_dtype())[6:]}
+    return None
 
 
 class _Collector:
@@ -140,9 +215,7 @@ def _by_signature(func: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> O
     if not inspect.isfunction(func):
         return None
     if func not in _signatures:
-        signature = inspect.signature(func)
-        variadic = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in signature.parameters.values())
-        _signatures[func] = None if variadic else signature
+        _signatures[func] = _signature_of(func)
     signature = _signatures[func]
     if signature is None:
         return None
@@ -158,6 +231,16 @@ def _by_signature(func: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> O
         else:
             named.append((name, value))
     return named
+
+
+def _signature_of(func: Any) -> Optional[inspect.Signature]:
+    try:
+        signature = inspect.signature(func)
+    except (TypeError, ValueError):
+        # Some of torch's Python functions wrap builtin ones, which have no signature.
+        return None
+    variadic = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in signature.parameters.values())
+    return None if variadic else signature
 
 
 def _by_schema(

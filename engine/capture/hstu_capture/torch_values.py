@@ -30,6 +30,10 @@ def dtype_name(torch: Any, dtype: Any) -> str:
     return name
 
 
+def has_name(dtype: Any) -> bool:
+    return str(dtype) in _NAMES
+
+
 def snapshot(torch: Any, tensor: Any) -> Tuple[str, Tuple[int, ...], Optional[bytes]]:
     """
     Type, shape and a copy of the values as little-endian bytes in C order. Complex numbers get a last axis of 2.
@@ -43,7 +47,7 @@ def raw_values(torch: Any, tensor: Any) -> Tuple[str, Tuple[int, ...], Any]:
     """As snapshot, but the values are the tensor's own memory where that is dense: for immediate use only."""
     dtype = dtype_name(torch, tensor.dtype)
     try:
-        dense = _dense(torch, tensor)
+        dense = dense_values(torch, tensor)
         if dense is not None:
             shape = tuple(dense.shape)
             return dtype, shape, _memory(dense)
@@ -52,7 +56,7 @@ def raw_values(torch: Any, tensor: Any) -> Tuple[str, Tuple[int, ...], Any]:
     return dtype, _shape_of(tensor), None
 
 
-def _dense(torch: Any, tensor: Any) -> Any:
+def dense_values(torch: Any, tensor: Any) -> Any:
     """The values as a contiguous tensor on the CPU, None where there are none."""
     if tensor.layout is not torch.strided or tensor.device.type == "meta" or getattr(tensor, "is_nested", False):
         return None
@@ -64,7 +68,7 @@ def _dense(torch: Any, tensor: Any) -> Any:
             tensor = functorch.get_unwrapped(tensor)
         # Within a transform, whatever is done to the tensor inside would be wrapped again.
         with torch._functorch.pyfunctorch.temporarily_clear_interpreter_stack():
-            return _dense(torch, tensor)
+            return dense_values(torch, tensor)
     dense = tensor.detach()
     if dense.is_quantized:
         dense = dense.dequantize()

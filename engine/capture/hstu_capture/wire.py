@@ -36,6 +36,11 @@ def to_json(value: Any, encode: Callable[[Any], Optional[Any]] = lambda value: N
         return [to_json(item, encode) for item in value]
     if isinstance(value, dict):
         return {str(key): to_json(item, encode) for key, item in value.items()}
+    if getattr(value, "shape", ()) != () and hasattr(value, "tolist"):
+        return to_json(value.tolist(), encode)
     if hasattr(value, "__index__"):
-        return int(value)
+        try:
+            return int(value)
+        except (TypeError, ValueError):
+            pass
     return str(value)

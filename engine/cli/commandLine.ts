@@ -3,7 +3,6 @@ import type { Readable } from "node:stream";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import type { Provider } from "../protocol/runFile.js";
 import { toolVersion } from "../run/assembleReport.js";
-import { toolVersion } from "../run/runParity.js";
 import { addCacheCommand } from "./cacheCommand.js";
 import { exitCodes } from "./exitCodes.js";
 import { runCommand, type LogLevel, type RunCommandOptions } from "./runCommand.js";

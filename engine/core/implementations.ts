@@ -59,14 +59,16 @@ export function chooseImplementations(subjects: readonly Subject[]): Choice {
       .map((root) => ({ root, relation: relate(root, subject) }));
     const related = relations
       .flatMap(({ root, relation }) => (relation.kind === "related" ? [{ root, relation }] : []))
-      .sort((a, b) => b.relation.shared - a.relation.shared);
+      .sort((a, b) => byEvidence(a.relation, b.relation) || b.root.dataOps - a.root.dataOps);
     const [best, second] = related;
     if (!best) {
       roots.push(subject);
       questions.push(...nearMisses(subject, relations));
       continue;
     }
-    if (second?.relation.shared === best.relation.shared) {
+    const isTied = second && byEvidence(best.relation, second.relation) === 0;
+    // Of two calls of one object, the one that computes more is meant.
+    if (isTied && second.root.object !== best.root.object) {
       questions.push({
         code: "several-references",
         subjects: [best.root.id, second.root.id, subject.id],
@@ -96,12 +98,22 @@ export function chooseImplementations(subjects: readonly Subject[]): Choice {
 }
 
 type Relation =
-  | { kind: "related"; shared: number; because: string }
+  | { kind: "related"; shared: number; inputs: number; because: string }
   | { kind: "inputsDiffer"; shared: number; names: readonly string[] }
   | { kind: "noSharedValues"; shared: 0 }
   | { kind: "unrelated"; shared: 0 };
 
 const unrelated: Relation = { kind: "unrelated", shared: 0 };
+
+interface Evidence {
+  readonly shared: number;
+  readonly inputs: number;
+}
+
+/** The most shared inputs first, then the most shared parameters. */
+function byEvidence(a: Evidence, b: Evidence): number {
+  return b.inputs - a.inputs || b.shared - a.shared;
+}
 
 function relate(reference: Subject, candidate: Subject): Relation {
   const inputs = relateInputs(reference, candidate);
@@ -127,6 +139,7 @@ function relate(reference: Subject, candidate: Subject): Relation {
   return {
     kind: "related",
     shared: shared.length,
+    inputs: inputs.same,
     because: none
       ? withInputs
       : `${withInputs}, ${shared.length} of ${count(telling.length, "parameter")} with the same values`,

@@ -55,7 +55,7 @@ export const traceRun: Decode<TraceRun> = (value, path) => {
     versions: f.required("versions", recordOf(text)),
     standIns: f.required("standIns", list(text)),
     emulated: f.required("emulated", list(text)),
-    ...f.optional("threads", integer),
+    ...f.optional("threads", integer(1)),
   };
 };
 

@@ -20,6 +20,7 @@ async function command(...args: string[]) {
     stdout: { write: (text) => (stdout += text), columns: 120 },
     stderr: { write: (text) => (stderr += text) },
     runnerEntry: "",
+    agentFolder: "",
   });
   return { code, stdout, stderr };
 }

@@ -164,7 +164,7 @@ function start(options: TorchReplayOptions, folder: string): ChildProcess {
   try {
     return spawn(
       options.python,
-      ["-m", "hstu_capture.torch_replay", "--engine-fd", "3,4", ...threads],
+      ["-m", "hstu_capture.torch_replay", "--engine-fd", "3,4", "--folder", folder, ...threads],
       {
         // A folder without Python files: none of the user's can stand in for a module.
         cwd: folder,

@@ -47,7 +47,7 @@ export async function runCommandLine(args: readonly string[], terminal: Terminal
   program
     .command("run")
     .description("compare the implementations that a script calls or a run file names")
-    .usage("[options] FILE.parity.json | script.py [args…] | -m package.module [args…]")
+    .usage("[options] <run file | script.py | -m module> [args…]")
     .helpOption("-h, --help", "print this help")
     .argument("[file]", "a run file, or a Python script; what follows a script is its own")
     .argument("[rest...]")
@@ -140,7 +140,7 @@ function wantedRun(
     ...(given.provider && { provider: given.provider }),
     ...(given.timeout !== undefined && { timeoutMs: given.timeout * 1000 }),
     ...(given.report !== undefined && { report: path.resolve(cwd, given.report) }),
-    ...(given.python !== undefined && { python: given.python }),
+    ...(given.python !== undefined && { python: interpreterAt(given.python, cwd) }),
     useCache: given.cache,
     format: given.format,
     logLevel: given.logLevel,
@@ -173,6 +173,11 @@ function moduleOption(args: readonly string[]): number {
   const at = args.indexOf("-m");
   const script = args.findIndex(isScript);
   return script >= 0 && script < at ? -1 : at;
+}
+
+/** A name is looked up on the PATH; a path is relative to the terminal's folder. */
+function interpreterAt(given: string, cwd: string): string {
+  return /[/\\]/.test(given) && !given.startsWith("~") ? path.resolve(cwd, given) : given;
 }
 
 function refusal(message: string, nextStep: string): string {
@@ -214,7 +219,7 @@ Examples:
   $ hstu-parity run --format json port.parity.json > out.json
       for other programs: stdout has the report and nothing else
   $ hstu-parity run --timeout 60 compare.py --batch 4
-      runs your script, finds what it called on the same inputs, and compares that
+      runs your script and compares what it called on the same inputs
 
 Exit codes:
   0  pass, or pass with warnings      3  unknown: too little could be compared

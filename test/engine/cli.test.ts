@@ -264,7 +264,7 @@ describe("a wrong request", { timeout: 60_000 }, () => {
   it.each([
     ["no command", [], /Usage/],
     ["an unknown command", ["compare-all"], /unknown command/],
-    ["no run file", ["run"], /a run file is missing/],
+    ["no run file", ["run"], /a run file or a script is missing/],
     ["two run files", ["run", rightPort, silentBug], /one run file at a time/],
     ["an unknown option", ["run", "--frmat", "json", rightPort], /unknown option.*\n.*--format/],
     ["an unknown format", ["run", "--format", "yaml", rightPort], /Allowed choices are text, json/],
@@ -272,14 +272,14 @@ describe("a wrong request", { timeout: 60_000 }, () => {
     ["a time that is no number", ["run", "--timeout", "soon", rightPort], /number of seconds/],
     ["a time of nothing", ["run", "--timeout", "0", rightPort], /number of seconds/],
     [
-      "a script with its arguments",
+      "a script that is not there",
       ["run", "train.py", "--format", "x"],
-      /train\.py: a Python script cannot be run yet/,
+      /there is no script train\.py/,
     ],
     [
-      "a module with its arguments",
-      ["run", "-m", "my.model", "--x"],
-      /-m my\.model: a Python script/,
+      "a Python that is not there",
+      ["run", "--python", "no/python", "-m", "my.model", "--x"],
+      /no\/python/,
     ],
     [
       "an unknown candidate",
@@ -351,7 +351,7 @@ describe("what is said", { timeout: 60_000 }, () => {
     expect(ended).toMatchObject({ code: 0, stderr: "" });
     expect(ended.stdout).toMatch(/Examples:\n {2}\$ hstu-parity run /);
     expect(ended.stdout).toMatch(/130 {2}cancelled/);
-    expect(ended.stdout).not.toMatch(/-m </);
+    expect(ended.stdout).toMatch(/-m <module>/);
     expect(Math.max(...ended.stdout.split("\n").map((line) => line.length))).toBeLessThanOrEqual(
       80,
     );

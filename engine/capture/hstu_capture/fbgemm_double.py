@@ -1,6 +1,8 @@
 """
-fbgemm's jagged operators in double precision, for which its CPU kernels do not exist. Those that only move values do so
-with the bits of float64 as whole numbers, by fbgemm's own kernels; the elementwise ones are made of these.
+fbgemm's jagged operators in double precision, for which its CPU kernels do not exist.
+
+Those that only move values do so with the bits of float64 as whole numbers, by fbgemm's own kernels; the elementwise
+ones are made of these.
 """
 
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
@@ -24,7 +26,8 @@ def double_form(torch: Any, kind: str, function: Callable[..., Any]) -> Optional
     if name in ("jagged_dense_elementwise_add_jagged_output", "jagged_dense_elementwise_mul"):
 
         def with_jagged_result(x_values: Any, x_offsets: Sequence[Any], y: Any) -> Tuple[Any, Sequence[Any]]:
-            other = _moved(torch, "dense_to_jagged", operators.dense_to_jagged, [y, x_offsets, x_values.shape[0]], {})[0]
+            rows = [y, x_offsets, x_values.shape[0]]
+            other = _moved(torch, "dense_to_jagged", operators.dense_to_jagged, rows, {})[0]
             return (x_values * other if name.endswith("mul") else x_values + other), x_offsets
 
         return with_jagged_result

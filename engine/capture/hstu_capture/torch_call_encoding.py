@@ -4,10 +4,10 @@ exact call that is recorded beside them.
 
 The exact call is the attribute "call": `args` and `kwargs` with a tensor as {"operand": its position among the op's
 inputs}, and with a word for everything that JSON does not tell apart: {"tuple": [...]}, {"slice": [...]},
-{"ellipsis": true}, {"float": "NaN"}, {"complex": [re, im]}, {"dtype": ...}, {"device": ...}, {"layout": ...},
-{"memory_format": ...}, {"array": [dtype, lists]}, {"dict": [[key, value], ...]}. {"opaque": type} cannot be made again. Beside them stands the
-state that the result depends on, where it is not the usual one: `autocast`, `defaultDtype`, and `stored`, the types
-of operands that the trace has no word for.
+{"ellipsis": true}, {"float": "nan"}, {"complex": [re, im]}, {"dtype": ...}, {"device": ...}, {"layout": ...},
+{"memory_format": ...}, {"array": [dtype, lists]}, {"dict": [[key, value], ...]}. {"opaque": type} cannot be made
+again. Beside them stands the state that the result depends on, where it is not the usual one: `autocast`,
+`defaultDtype`, and `stored`, the types of operands that the trace has no word for.
 """
 
 import inspect

@@ -1,17 +1,16 @@
 """One evaluation of a recorded torch trace on other values."""
 
 import contextlib
-import math
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .fbgemm_double import double_form
 from .recorded_trace import ALIAS, RecordedTrace
+from .replayed_tensors import bits_equal, difference, has_type, index_of, like, storage, tensors_in
 from .safetensors_file import code_of_dtype
 from .torch_call_encoding import Call, NotReplayable, decode_call, rebuild_call
 from .torch_resolution import function_of, needs_record, reads_shape_only
 from .torch_operations import schemas_of
 from .torch_values import dense_values, dtype_name
-from .wire import to_wire
 
 _CASTS = {"torch.Tensor.float", "torch.Tensor.half", "torch.Tensor.bfloat16"}
 
@@ -162,11 +161,11 @@ class Evaluation:
         written = [tensor for tensor, version in zip(tensors, versions) if tensor._version != version]
         changed = any(tensor in self._changed for tensor in inputs)
         for output, made in zip(op["outputs"], self._results(op, result, tensors, written)):
-            is_written = _index_of(written, made) >= 0
+            is_written = index_of(written, made) >= 0
             if is_written:
-                self._mirror(inputs[_index_of(tensors, made)], output, made)
+                self._mirror(inputs[index_of(tensors, made)], output, made)
             else:
-                if _index_of(tensors, made) >= 0:
+                if index_of(tensors, made) >= 0:
                     # What was a copy when it was recorded must not be the same memory now.
                     made = made.clone()
                 made = self._widened(made)
@@ -195,7 +194,7 @@ class Evaluation:
             args, kwargs = rebuild_call(
                 torch, function, op["kind"], attributes, tensors, lambda: schemas_of(torch, function, op["kind"])
             )
-        if self._request.double and op["kind"].endswith(".view") and _has_type(torch.dtype, args, kwargs):
+        if self._request.double and op["kind"].endswith(".view") and has_type(torch.dtype, args, kwargs):
             raise NotReplayable(f"{op['kind']} reads the bits of another type")
         return [self._adapted(value) for value in args], {name: self._adapted(v) for name, v in kwargs.items()}
 
@@ -238,10 +237,10 @@ class Evaluation:
         """The tensors that stand for the op's outputs: what it returned and wrote, less what was there before."""
         outputs = op["outputs"]
         candidates: List[Any] = []
-        for tensor in (*_tensors_in(self._torch.Tensor, result), *written):
-            if _index_of(candidates, tensor) < 0:
+        for tensor in (*tensors_in(self._torch.Tensor, result), *written):
+            if index_of(candidates, tensor) < 0:
                 candidates.append(tensor)
-        fresh = [t for t in candidates if _index_of(tensors, t) < 0 or _index_of(written, t) >= 0]
+        fresh = [t for t in candidates if index_of(tensors, t) < 0 or index_of(written, t) >= 0]
         for found in (fresh, candidates):
             if len(found) == len(outputs):
                 return found
@@ -256,7 +255,7 @@ class Evaluation:
         return chosen
 
     def _follow_write(self, op: Dict[str, Any]) -> None:
-        """The tensor before is the same object as after the write; where it was never seen, its record is all there is."""
+        """The tensor before is the same object as after the write; one that was never seen has its record only."""
         source, before = op["inputs"][0], op["inputs"][1] if len(op["inputs"]) > 1 else None
         output = op["outputs"][0]
         for tensor in op["inputs"]:
@@ -266,7 +265,7 @@ class Evaluation:
         written = self._behind.get(source, self._objects[source])
         if before is not None:
             for holder in (self._behind.get(before), self._objects[before]):
-                if holder is not None and _storage(holder) == _storage(written):
+                if holder is not None and storage(holder) == storage(written):
                     if not self._changed.isdisjoint(op["inputs"]) or (
                         self._request.double and holder.is_floating_point()
                     ):
@@ -318,8 +317,8 @@ class Evaluation:
             computed.copy_(value)
             self._objects[tensor] = computed
             return
-        self._objects[tensor] = _like(self._torch, computed, value)
-        if any(_storage(computed) == _storage(operand) for operand in operands):
+        self._objects[tensor] = like(self._torch, computed, value)
+        if any(storage(computed) == storage(operand) for operand in operands):
             self._behind[tensor] = computed
 
     def _mirror(self, before: int, after: int, written: Any) -> None:
@@ -354,7 +353,7 @@ class Evaluation:
 
     def _keep(self, tensor: int, computed: Any) -> None:
         value = dense_values(self._torch, computed)
-        if self._writes_follow and _storage(value) == _storage(computed):
+        if self._writes_follow and storage(value) == storage(computed):
             value = value.clone()
         self.values.append((str(tensor), code_of_dtype(dtype_name(self._torch, computed.dtype)), value))
 
@@ -376,71 +375,16 @@ class Evaluation:
         if recorded is None:
             return
         value = dense_values(torch, made)
-        if value.dtype == recorded.dtype and value.shape == recorded.shape and _bits_equal(torch, value, recorded):
+        if value.dtype == recorded.dtype and value.shape == recorded.shape and bits_equal(torch, value, recorded):
             return
         mismatch: Dict[str, Any] = {"op": op["id"], "kind": op["kind"], "tensor": output}
         if value.shape != recorded.shape:
             mismatch["shapes"] = [list(value.shape), list(recorded.shape)]
         else:
-            mismatch.update(_difference(torch, value, recorded))
+            mismatch.update(difference(torch, value, recorded))
             if dense_values(torch, made).dtype == made.dtype and made.shape == recorded.shape:
                 made.copy_(recorded)
         self.mismatches.append(mismatch)
 
 
 _TENSOR_TYPES = ("torch.FloatTensor", "torch.HalfTensor", "torch.BFloat16Tensor")
-
-
-def _difference(torch: Any, value: Any, recorded: Any) -> Dict[str, Any]:
-    first, second = recorded.double(), value.double()
-    difference = (second - first).abs()
-    norm = float(torch.linalg.vector_norm(first))
-    distance = float(torch.linalg.vector_norm(difference))
-    return {
-        "maxAbs": to_wire(float(difference.max()) if difference.numel() else 0.0),
-        "relL2": to_wire(distance / norm if norm else (math.inf if distance else 0.0)),
-        "dtypes": [str(value.dtype)[6:], str(recorded.dtype)[6:]],
-    }
-
-
-def _bits_equal(torch: Any, first: Any, second: Any) -> bool:
-    if first.numel() == 0:
-        return True
-    return torch.equal(first.reshape(-1).view(torch.uint8), second.reshape(-1).view(torch.uint8))
-
-
-def _like(torch: Any, computed: Any, value: Any) -> Any:
-    """The value laid out in memory as the computed tensor is: kernels add up in the order of the memory."""
-    strides = computed.stride()
-    if any(stride == 0 and size > 1 for stride, size in zip(strides, computed.shape)) or computed.numel() == 0:
-        return value.clone(memory_format=torch.contiguous_format)
-    extent = 1 + sum((size - 1) * stride for size, stride in zip(computed.shape, strides))
-    if extent > 4 * computed.numel() + 1024:
-        return value.clone(memory_format=torch.contiguous_format)
-    made = torch.empty(extent, dtype=computed.dtype, device=computed.device).as_strided(computed.shape, strides)
-    return made.copy_(value)
-
-
-def _storage(tensor: Any) -> int:
-    try:
-        return tensor.untyped_storage()._cdata
-    except (RuntimeError, NotImplementedError):
-        return -id(tensor)
-
-
-def _index_of(tensors: Sequence[Any], wanted: Any) -> int:
-    return next((index for index, tensor in enumerate(tensors) if tensor is wanted), -1)
-
-
-def _has_type(wanted: type, args: Sequence[Any], kwargs: Dict[str, Any]) -> bool:
-    return any(isinstance(value, wanted) for value in (*args, *kwargs.values()))
-
-
-def _tensors_in(tensor_type: type, value: Any) -> List[Any]:
-    if isinstance(value, tensor_type):
-        return [value]
-    if isinstance(value, (tuple, list)):
-        return [tensor for item in value for tensor in _tensors_in(tensor_type, item)]
-    if isinstance(value, dict):
-        return [tensor for item in value.values() for tensor in _tensors_in(tensor_type, item)]
-    return []

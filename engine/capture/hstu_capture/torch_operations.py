@@ -3,7 +3,7 @@
 import inspect
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from .torch_call_encoding import NotReplayable, encode_call, rebuild_call, same_value, structure
+from .torch_call_encoding import encode_call, rebuild_call, same_value, structure
 from .torch_values import dtype_name, has_name
 from .wire import to_json
 
@@ -42,6 +42,14 @@ _sufficient: Dict[Any, bool] = {}
 
 def describe(torch: Any, func: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Optional[Operation]:
     """None for a call that computes no tensor."""
+    try:
+        return _describe(torch, func, args, kwargs)
+    except Exception:
+        # Whatever is unusual about a call, the script must not notice that it is watched.
+        return _plainly(torch, func, args, kwargs)
+
+
+def _describe(torch: Any, func: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Optional[Operation]:
     if func not in _kinds:
         _kinds[func] = _kind_of(torch, func)
     kind = _kinds[func]
@@ -66,6 +74,23 @@ def describe(torch: Any, func: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any
         if call:
             attributes["call"] = call
     return Operation(kind, collector.tensors, attributes, offsets, writes_first(kind))
+
+
+def _plainly(torch: Any, func: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Operation:
+    """The operation by its bare name, with its tensors and nothing else that would have to be understood."""
+    tensors: List[Any] = []
+
+    def find(value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            tensors.append(value)
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                find(item)
+
+    find((*args, *kwargs.values()))
+    kind = f"{getattr(func, '__module__', None) or 'torch'}.{getattr(func, '__qualname__', type(func).__name__)}"
+    call = {"args": [{"opaque": "an argument that could not be read"}], "kwargs": {}}
+    return Operation(kind, tensors, {"operands": [""] * len(tensors), "call": call}, [], False)
 
 
 def writes_first(kind: str) -> bool:
@@ -116,7 +141,8 @@ def _says_all(
             torch, func, kind, attributes, tensors, lambda: schemas_of(torch, func, kind)
         )
         again = _named_arguments(torch, func, kind, tuple(args), kwargs)
-    except (NotReplayable, KeyError, IndexError, TypeError, ValueError):
+    except Exception:
+        # What the attributes are understood wrongly by is one more reason to record the exact call.
         return False
     if kind.endswith(("__getitem__", "__setitem__")) and isinstance(args[1], tuple) and isinstance(named[1][1], list):
         # x[[0, 1]] takes two rows, x[0, 1] one element.

@@ -1,6 +1,8 @@
 """
-Evaluates the ops of recorded torch traces again, on other values: `python -m hstu_capture.torch_replay --engine-fd R,W`
-answers requests, one JSON object a line, over two pipes. It imports torch once and ends when the pipe closes.
+Evaluates the ops of recorded torch traces again, on other values.
+
+`python -m hstu_capture.torch_replay --engine-fd R,W` answers requests, one JSON object a line, over two pipes. It
+imports torch once and ends when the pipe closes.
 
 First it says {"ready": true, "torch": version} or {"ready": false, "code", "error"}. A request:
   {id, trace, outputs: [tensor…], replace?, correct?, parameters?: {tensors: [tensor…], file}, double, to, verify?}
@@ -12,8 +14,10 @@ import argparse
 import json
 import os
 import queue
+import shutil
 import sys
 import threading
+import traceback
 from typing import Any, Dict, Optional, Sequence, TextIO
 
 from .recorded_trace import TraceCache, UnreadableTrace, read_values, write_values
@@ -39,10 +43,11 @@ class Replayer:
             return {"id": number, "code": "model-refused", "error": str(error)}
         except (BadRequest, KeyError, TypeError, ValueError) as error:
             return {"id": number, "code": "bad-feeds", "error": f"{type(error).__name__}: {error}"}
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            return {"id": number, "code": "out-of-memory", "error": f"torch ran out of memory: {error}"}
+        except Exception as error:
+            if is_out_of_memory(error):
+                return {"id": number, "code": "out-of-memory", "error": f"torch ran out of memory: {error}"}
+            traceback.print_exc()
+            return {"id": number, "code": "runner-crashed", "error": f"{type(error).__name__}: {error}"}
         finally:
             self._traces.trim()
 
@@ -92,13 +97,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or "not enough memory" in words or "out of memory" in words
 
 
-def serve(requests: TextIO, answers: TextIO, threads: Optional[int]) -> int:
+def serve(requests: TextIO, answers: TextIO, threads: Optional[int], folder: Optional[str]) -> int:
     lines: "queue.Queue[str]" = queue.Queue()
 
     def read() -> None:
         for line in requests:
             lines.put(line)
-        # The engine is gone: nobody waits for what is under way.
+        # The engine is gone: nobody waits for what is under way, nor cleans up.
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
         os._exit(0)
 
     threading.Thread(target=read, daemon=True).start()
@@ -120,8 +127,11 @@ def serve(requests: TextIO, answers: TextIO, threads: Optional[int]) -> int:
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m hstu_capture.torch_replay", description=__doc__.splitlines()[1])
-    parser.add_argument("--engine-fd", required=True, metavar="R,W", help="descriptors of the pipes from and to the engine")
+    parser.add_argument(
+        "--engine-fd", required=True, metavar="R,W", help="descriptors of the pipes from and to the engine"
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="threads of torch (default: as the trace says)")
+    parser.add_argument("--folder", metavar="DIR", help="folder of its own, removed when the pipe closes")
     options = parser.parse_args(arguments)
     read_descriptor, write_descriptor = (int(part) for part in options.engine_fd.split(","))
     for descriptor in (read_descriptor, write_descriptor):
@@ -129,7 +139,7 @@ def main(arguments: Sequence[str]) -> int:
     requests = os.fdopen(read_descriptor, "r", encoding="utf-8")
     answers = os.fdopen(write_descriptor, "w", encoding="utf-8")
     try:
-        return serve(requests, answers, options.threads)
+        return serve(requests, answers, options.threads, options.folder)
     except BrokenPipeError:
         return 0
 

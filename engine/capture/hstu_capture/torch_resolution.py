@@ -18,7 +18,7 @@ _DROPOUT = {
     "dropout", "dropout_", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "alpha_dropout_",
     "feature_dropout", "feature_dropout_", "feature_alpha_dropout", "feature_alpha_dropout_",
 }  # fmt: skip
-_OPAQUE = ("torch.jit.", "torch.compile", "torch._dynamo.")
+_OPAQUE = ("torch.jit", "torch.compile", "torch._dynamo")
 # Where operators of a namespace are registered, if not in a package of its name.
 _PACKAGES = {"fbgemm": "fbgemm_gpu"}
 
@@ -38,8 +38,8 @@ def needs_record(kind: str, attributes: Dict[str, Any]) -> Optional[str]:
     if kind.startswith(_OPAQUE):
         return f"{kind} is compiled code, which is not evaluated again"
     if name in _DROPOUT:
-        drops = attributes.get("training", attributes.get("train", True)) is not False and attributes.get("p", 0.5) != 0
-        return f"{kind} is random" if drops else None
+        training = attributes.get("training", attributes.get("train", True)) is not False
+        return f"{kind} is random" if training and attributes.get("p", 0.5) != 0 else None
     if name in ("scaled_dot_product_attention", "multi_head_attention_forward"):
         return f"{kind} is random" if attributes.get("dropout_p") and attributes.get("training") is not False else None
     if name in _RANDOM and not (name.startswith("rrelu") and attributes.get("training") is False):

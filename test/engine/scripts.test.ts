@@ -46,6 +46,16 @@ describe("a script without a run file", { timeout: 120_000 }, () => {
     expect(pair?.repair).toMatchObject({ proves: true, minimal: true });
   });
 
+  it("names the one wrong line of a port whose functions are named otherwise", async () => {
+    const ended = await run([path.join(sample, "tripy_hstu_example.py"), "--port", "wrong_line"]);
+    const [pair] = (JSON.parse(ended.stdout) as Report).pairs;
+    expect(pair?.origins.map(({ site }) => site.file.split("/").slice(-2).join("/"))).toEqual([
+      "wrong_line/tripy_attention.py",
+    ]);
+    expect(pair?.origins[0]).toMatchObject({ site: { line: 30 }, alternatives: [] });
+    expect(pair?.repair).toMatchObject({ proves: true, minimal: true });
+  });
+
   it("proves a torch candidate in the user's torch", async () => {
     const script = path.join(folder, "scaled.py");
     await writeFile(script, twoModels("x * 0.5", "x * 0.25"));

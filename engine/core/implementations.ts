@@ -118,7 +118,7 @@ export function chooseImplementations(
   return { pairs, questions: open };
 }
 
-type Relation =
+export type Relation =
   | { kind: "related"; shared: number; inputs: number; because: string }
   | { kind: "inputsDiffer"; shared: number; parameters: number; names: readonly string[] }
   | { kind: "noSharedValues" }
@@ -137,7 +137,8 @@ function byEvidence(a: Evidence, b: Evidence): number {
   return b.inputs - a.inputs || b.shared - a.shared;
 }
 
-function relate(reference: Subject, candidate: Subject, compared: boolean): Relation {
+/** What two calls have to do with one another, whatever else the script called. */
+export function relate(reference: Subject, candidate: Subject, compared: boolean): Relation {
   const inputs = relateInputs(reference, candidate);
   const { findings } = compareParameters(reference.parameters, candidate.parameters);
   const telling = findings.filter((finding) => isTelling(finding.candidate.value));
@@ -210,7 +211,7 @@ const alikeRelL2 = 0.5;
  * How many of the candidate's inputs the reference got as well; how many are parameters of the reference (`given`), and
  * how many of the reference's inputs are the candidate's parameters (`taken`); which the reference got otherwise: those that bear the name of one of its own, or that alone could be it by shape and kind.
  */
-function relateInputs(
+export function relateInputs(
   reference: Subject,
   candidate: Subject,
 ): { same: number; given: number; taken: number; differing: readonly string[] } {

@@ -18,11 +18,24 @@ export function relL2(
   alignment?: Alignment,
   options: { readonly equalNan?: boolean } = {},
 ): number {
-  if (findObstacle(reference, candidate, alignment)) return NaN;
+  return distance(reference, candidate, alignment, options).relL2;
+}
+
+/** `relL2`, and max|c − r| / max|r| beside it; integers that differ anywhere are infinitely far apart there. */
+export function distance(
+  reference: TensorValue,
+  candidate: TensorValue,
+  alignment?: Alignment,
+  options: { readonly equalNan?: boolean } = {},
+): { readonly relL2: number; readonly linfRel: number } {
+  if (findObstacle(reference, candidate, alignment)) return { relL2: NaN, linfRel: NaN };
   const aligned = alignment ?? identityAlignment(reference.shape);
   if (!isFloat(reference.dtype) && !isFloat(candidate.dtype)) {
     const totals = compareIntegers(reference, candidate, aligned, 0);
-    return ratio(totals.squared, totals.referenceSquared);
+    return {
+      relL2: ratio(totals.squared, totals.referenceSquared),
+      linfRel: totals.squared === 0 ? 0 : Infinity,
+    };
   }
   const { sums, special } = compareFloats(reference, candidate, aligned, {
     // Violations are not asked for; a tolerance that nothing exceeds spares the loop a branch that cannot be predicted.
@@ -32,8 +45,13 @@ export function relL2(
     detail: "norms",
   });
   const disagree = special.nanDisagree + special.infDisagree + special.maskedFillDisagree;
-  if (disagree > 0 || (special.nanBoth > 0 && !options.equalNan)) return NaN;
-  return relativeNorm(sums);
+  if (disagree > 0 || (special.nanBoth > 0 && !options.equalNan)) {
+    return { relL2: NaN, linfRel: NaN };
+  }
+  return {
+    relL2: relativeNorm(sums),
+    linfRel: sums.maxAbsolute === 0 ? 0 : sums.maxAbsolute / sums.maxReference,
+  };
 }
 
 /** The split of one op's difference; each is ‖·‖₂ / ‖f_r(x_r)‖₂, NaN where it is not defined (see `relL2`). */

@@ -48,6 +48,14 @@ export function noiseGate(options: {
   };
 }
 
+/** The gate where noise need not be measured, because what was found lies under the floor already. */
+export function floorGate(nonDeterminism: number): Gate {
+  return {
+    value: toWire(Math.max(defaultGateFloor, nonDeterminism)),
+    from: nonDeterminism > defaultGateFloor ? "noise" : "floor",
+  };
+}
+
 /** Integers and booleans have no rounding: only 0 is a match. */
 export function exactGate(): Gate {
   return { value: 0, from: "floor" };

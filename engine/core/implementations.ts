@@ -1,7 +1,8 @@
 import { floatFormats, isFloat } from "./dtypes.js";
 import { normalisedName } from "./names.js";
 import type { ObservedParameter } from "./observation.js";
-import { compareParameters } from "./parameters.js";
+import { relL2 } from "./difference.js";
+import { compareParameters, type ParameterFinding } from "./parameters.js";
 import { isTelling, sameTensor } from "./sameTensor.js";
 import { sameShape } from "./shapes.js";
 import type { TensorValue } from "./tensorValue.js";
@@ -19,6 +20,8 @@ export interface Subject {
   /** Float operations that make tensors of rank 2 or more. */
   readonly dataOps: number;
   readonly inputs: readonly { readonly name: string; readonly value: TensorValue }[];
+  /** Values are known where the call was computed already. */
+  readonly outputs: readonly { readonly shape: readonly number[]; readonly value?: TensorValue }[];
   readonly parameters: readonly ObservedParameter[];
 }
 
@@ -32,7 +35,11 @@ export interface ChosenPair {
 /** Two calls that belong together but for one thing, or of which nobody can say whether they do. */
 export interface OpenQuestion {
   readonly code:
-    "inputs-differ" | "no-shared-values" | "several-references" | "nothing-to-compare-with";
+    | "inputs-differ"
+    | "no-shared-values"
+    | "unlike-results"
+    | "several-references"
+    | "nothing-to-compare-with";
   readonly subjects: readonly string[];
   readonly text: string;
 }
@@ -46,9 +53,14 @@ export interface Choice {
  * Finds which of the recorded calls are implementations of one another: they got the same inputs and share parameters,
  * by content. torch is the reference before Tripy, jagged before dense, wide before narrow, earlier before later. A Tripy
  * model whose parameters pair by name and shape is a candidate although none of their values came from torch: that is the
- * finding. Two torch models that share no values are none.
+ * finding. Two torch models that share no values are none. Where neither side has parameters, the inputs and results that
+ * resemble one another decide, or the script itself, which compares the two.
+ * @param areCompared whether the script brought the results of two calls together.
  */
-export function chooseImplementations(subjects: readonly Subject[]): Choice {
+export function chooseImplementations(
+  subjects: readonly Subject[],
+  areCompared: (a: string, b: string) => boolean = () => false,
+): Choice {
   const ranked = [...subjects].filter((subject) => subject.dataOps > 0).sort(byRank);
   const roots: Subject[] = [];
   const pairs: ChosenPair[] = [];
@@ -56,19 +68,25 @@ export function chooseImplementations(subjects: readonly Subject[]): Choice {
   for (const subject of ranked) {
     const relations = roots
       .filter((root) => root.object !== subject.object)
-      .map((root) => ({ root, relation: relate(root, subject) }));
+      .map((root) => ({
+        root,
+        relation: relate(root, subject, areCompared(root.id, subject.id)),
+      }));
     const related = relations
       .flatMap(({ root, relation }) => (relation.kind === "related" ? [{ root, relation }] : []))
       .sort((a, b) => byEvidence(a.relation, b.relation) || b.root.dataOps - a.root.dataOps);
-    const [best, second] = related;
+    const [best] = related;
     if (!best) {
       roots.push(subject);
       questions.push(...nearMisses(subject, relations));
       continue;
     }
-    const isTied = second && byEvidence(best.relation, second.relation) === 0;
     // Of two calls of one object, the one that computes more is meant.
-    if (isTied && second.root.object !== best.root.object) {
+    const second = related.find(
+      ({ root, relation }) =>
+        root.object !== best.root.object && byEvidence(best.relation, relation) === 0,
+    );
+    if (second) {
       questions.push({
         code: "several-references",
         subjects: [best.root.id, second.root.id, subject.id],
@@ -84,7 +102,10 @@ export function chooseImplementations(subjects: readonly Subject[]): Choice {
   const compared = new Set(
     pairs.flatMap(({ reference, candidate }) => [objectOf.get(reference), objectOf.get(candidate)]),
   );
-  const open = questions.filter((q) => !compared.has(objectOf.get(q.subjects.at(-1) as string)));
+  const open = questions
+    .filter((question) => !compared.has(objectOf.get(question.subjects.at(-1) as string)))
+    // A script has helpers that are nobody's implementation; they matter where nothing else was found.
+    .filter(({ code }) => code !== "unlike-results" || pairs.length === 0);
   const asked = new Set(open.flatMap((question) => question.subjects));
   for (const { id, object, framework } of ranked) {
     if (framework !== "tripy" || compared.has(object) || asked.has(id)) continue;
@@ -99,11 +120,12 @@ export function chooseImplementations(subjects: readonly Subject[]): Choice {
 
 type Relation =
   | { kind: "related"; shared: number; inputs: number; because: string }
-  | { kind: "inputsDiffer"; shared: number; names: readonly string[] }
-  | { kind: "noSharedValues"; shared: 0 }
-  | { kind: "unrelated"; shared: 0 };
+  | { kind: "inputsDiffer"; shared: number; parameters: number; names: readonly string[] }
+  | { kind: "noSharedValues" }
+  | { kind: "unlikeResults" }
+  | { kind: "unrelated" };
 
-const unrelated: Relation = { kind: "unrelated", shared: 0 };
+const unrelated: Relation = { kind: "unrelated" };
 
 interface Evidence {
   readonly shared: number;
@@ -115,59 +137,104 @@ function byEvidence(a: Evidence, b: Evidence): number {
   return b.inputs - a.inputs || b.shared - a.shared;
 }
 
-function relate(reference: Subject, candidate: Subject): Relation {
+function relate(reference: Subject, candidate: Subject, compared: boolean): Relation {
   const inputs = relateInputs(reference, candidate);
-  if (inputs.same === 0 && inputs.differing.length === 0) return unrelated;
   const { findings } = compareParameters(reference.parameters, candidate.parameters);
   const telling = findings.filter((finding) => isTelling(finding.candidate.value));
-  const shared = telling.filter(({ status }) => status === "same" || status === "transposed");
-  const paired = telling.filter((finding) => finding.reference !== undefined);
-  const none = telling.length === 0;
-  const otherFramework = reference.framework !== candidate.framework;
-  const belongs = shared.length > 0 || none || (otherFramework && paired.length > 0);
-  if (!belongs) {
-    return inputs.same > 0 && !otherFramework && reference.parameters.length > 0
-      ? { kind: "noSharedValues", shared: 0 }
+  const held = telling.filter(({ status }) => status === "same" || status === "transposed").length;
+  // A function gets as inputs what a module holds as parameters.
+  const shared = held + inputs.given + inputs.taken;
+  const parameters = telling.length + inputs.given;
+  const none = parameters === 0;
+  if (none && reference.parameters.some(({ value }) => isTelling(value))) return unrelated;
+  if (inputs.same === 0 && inputs.differing.length === 0) {
+    return shared > 0 && shared === parameters
+      ? { kind: "inputsDiffer", shared, parameters, names: [] }
       : unrelated;
   }
-  if (inputs.differing.length > 0 || inputs.same === 0) {
-    // Functions without parameters are told apart by their inputs alone.
-    if (none) return unrelated;
-    return { kind: "inputsDiffer", shared: shared.length, names: inputs.differing };
-  }
   const withInputs = `the same ${count(inputs.same, "input")}`;
+  if (none) {
+    // Functions without parameters are told apart by their inputs alone.
+    if (inputs.differing.length > 0 || inputs.same === 0) return unrelated;
+    if (!compared && !areAlike(reference, candidate)) {
+      return haveSameShapes(reference, candidate) ? { kind: "unlikeResults" } : unrelated;
+    }
+    return { kind: "related", shared: 0, inputs: inputs.same, because: withInputs };
+  }
+  const otherFramework = reference.framework !== candidate.framework;
+  if (shared === 0 && !(otherFramework && telling.some(fitsByName))) {
+    const holds = reference.parameters.some(({ value }) => isTelling(value));
+    return inputs.same > 0 && holds ? { kind: "noSharedValues" } : unrelated;
+  }
+  if (inputs.differing.length > 0 || inputs.same === 0) {
+    return { kind: "inputsDiffer", shared, parameters, names: inputs.differing };
+  }
   return {
     kind: "related",
-    shared: shared.length,
+    shared,
     inputs: inputs.same,
-    because: none
-      ? withInputs
-      : `${withInputs}, ${shared.length} of ${count(telling.length, "parameter")} with the same values`,
+    because: `${withInputs}, ${shared} of ${count(parameters, "parameter")} with the same values`,
   };
 }
 
+/** A parameter whose counterpart by name has its shape, or the transposed one. */
+function fitsByName({ candidate, reference }: ParameterFinding): boolean {
+  const shape = candidate.value.shape;
+  const wanted = reference?.value.shape;
+  return (
+    wanted !== undefined && (sameShape(wanted, shape) || sameShape([...wanted].reverse(), shape))
+  );
+}
+
+function haveSameShapes(reference: Subject, candidate: Subject): boolean {
+  return (
+    reference.outputs.length === candidate.outputs.length &&
+    reference.outputs.every(({ shape }, i) => sameShape(shape, candidate.outputs[i]?.shape ?? []))
+  );
+}
+
+/** Two results that one computation could have: of the same shapes, and nearer to one another than to nothing. */
+function areAlike(reference: Subject, candidate: Subject): boolean {
+  return (
+    haveSameShapes(reference, candidate) &&
+    reference.outputs.every(({ value: r }, i) => {
+      const c = candidate.outputs[i]?.value;
+      return !r || !c || relL2(r, c) < alikeRelL2;
+    })
+  );
+}
+
+const alikeRelL2 = 0.5;
+
 /**
- * How many of the candidate's inputs the reference got as well, and which it got otherwise: those that bear the name of
- * one of the reference's, or that alone could be it by shape and kind.
+ * How many of the candidate's inputs the reference got as well; how many are parameters of the reference (`given`), and
+ * how many of the reference's inputs are the candidate's parameters (`taken`); which the reference got otherwise: those that bear the name of one of its own, or that alone could be it by shape and kind.
  */
 function relateInputs(
   reference: Subject,
   candidate: Subject,
-): { same: number; differing: readonly string[] } {
+): { same: number; given: number; taken: number; differing: readonly string[] } {
   const open = new Set(reference.inputs);
   const unmatched: Subject["inputs"][number][] = [];
   let same = 0;
   let telling = 0;
+  let given = 0;
+  let taken = 0;
   for (const input of candidate.inputs) {
     const twin = [...open].find(({ value }) => sameTensor(value, input.value));
     if (!twin) {
-      const isParameter = reference.parameters.some((p) => sameTensor(p.value, input.value));
-      if (!isParameter) unmatched.push(input);
+      if (isParameterOf(reference, input.value)) given++;
+      else unmatched.push(input);
       continue;
     }
     open.delete(twin);
     same++;
     if (isTelling(input.value)) telling++;
+  }
+  for (const input of [...open]) {
+    if (!isParameterOf(candidate, input.value)) continue;
+    taken++;
+    open.delete(input);
   }
   const differing = unmatched.filter(({ name, value }) =>
     [...open].some(
@@ -178,7 +245,11 @@ function relateInputs(
     ),
   );
   const isSure = telling > 0 || unmatched.length === 0;
-  return { same: isSure ? same : 0, differing: differing.map(({ name }) => name) };
+  return { same: isSure ? same : 0, given, taken, differing: differing.map(({ name }) => name) };
+}
+
+function isParameterOf({ parameters }: Subject, value: TensorValue): boolean {
+  return isTelling(value) && parameters.some((p) => sameTensor(p.value, value) !== undefined);
 }
 
 function nearMisses(
@@ -186,25 +257,35 @@ function nearMisses(
   relations: readonly { root: Subject; relation: Relation }[],
 ): OpenQuestion[] {
   return relations.flatMap(({ root, relation }): OpenQuestion[] => {
-    const subjects = [root.id, subject.id];
-    if (relation.kind === "inputsDiffer") {
-      const names = relation.names.map((name) => `"${name}"`).join(", ");
-      return [
-        {
-          code: "inputs-differ",
-          subjects,
-          text: `${subject.id} shares parameters with ${root.id} but did not get the same inputs${names === "" ? "" : `: ${names} differs`}`,
-        },
-      ];
-    }
-    if (relation.kind !== "noSharedValues") return [];
-    return [
-      {
-        code: "no-shared-values",
-        subjects,
-        text: `${root.id} and ${subject.id} got the same inputs but share no parameter values: comparing them proves nothing`,
-      },
+    const ask = (code: OpenQuestion["code"], text: string): OpenQuestion[] => [
+      { code, subjects: [root.id, subject.id], text },
     ];
+    switch (relation.kind) {
+      case "inputsDiffer": {
+        const names = relation.names.map((name) => `"${name}"`).join(", ");
+        const { shared, parameters } = relation;
+        return ask(
+          "inputs-differ",
+          names === ""
+            ? `${subject.id} shares ${shared} of ${count(parameters, "parameter")} with ${root.id}, but none of its inputs`
+            : `${subject.id} shares parameters with ${root.id} but did not get the same inputs: ${names} differs`,
+        );
+      }
+      case "noSharedValues":
+        return ask(
+          "no-shared-values",
+          root.framework === subject.framework
+            ? `${root.id} and ${subject.id} got the same inputs but share no parameter values: comparing them proves nothing`
+            : `${subject.id} got the same inputs as ${root.id}, but none of its parameters is one of ${root.id}'s, by name or by values`,
+        );
+      case "unlikeResults":
+        return ask(
+          "unlike-results",
+          `${subject.id} got the same inputs as ${root.id}, but their results have nothing in common`,
+        );
+      default:
+        return [];
+    }
   });
 }
 

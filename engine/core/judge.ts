@@ -7,7 +7,7 @@ import { relL2, splitDifference } from "./difference.js";
 import { axisRoles } from "./axisRoles.js";
 import { floatFormats, isFloat } from "./dtypes.js";
 import type { DType } from "../protocol/tensor.js";
-import { dtypeTolerance, exactGate, noiseGate, userGate } from "./gates.js";
+import { dtypeTolerance, exactGate, floorGate, noiseGate, userGate } from "./gates.js";
 import { matchGlob } from "./names.js";
 import type { Observation, TensorKey } from "./observation.js";
 import type { TensorPair } from "./pairing.js";
@@ -23,7 +23,9 @@ export interface Replay {
   readonly onReference: ReadonlyMap<TensorKey, TensorValue>;
   /** The same with every parameter that differs replaced by the reference's. */
   readonly onReferenceParameters: ReadonlyMap<TensorKey, TensorValue>;
-  /** The same in float64; a tensor is absent where its segment has no float64 kernel. */
+  /** Pairs so near to the reference that no measured noise could change their gate: it is the floor. */
+  readonly isNear: ReadonlySet<TensorKey>;
+  /** The same in float64; a tensor is absent where its segment has no float64 kernel, or where it is near. */
   readonly onReferenceDouble: ReadonlyMap<TensorKey, TensorValue>;
   /** The candidate's own run in float64. */
   readonly ownDouble: ReadonlyMap<TensorKey, TensorValue>;
@@ -148,9 +150,11 @@ function judgePair(
       })) ??
     (exact
       ? exactGate()
-      : noise === undefined || !Number.isFinite(noise)
-        ? dtypeDefault
-        : noiseGate({ noise, nonDeterminism }));
+      : noise !== undefined && Number.isFinite(noise)
+        ? noiseGate({ noise, nonDeterminism })
+        : replay?.isNear.has(pair.candidate) === true
+          ? floorGate(nonDeterminism)
+          : dtypeDefault);
   // Float64 leaves casts to narrower types out, so what they lose would pass for noise.
   const double = replay?.onReferenceDouble.get(pair.candidate);
   const isMeasured = double !== undefined && !hasStrayNarrowing(segment, candidate);

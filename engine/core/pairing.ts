@@ -32,7 +32,6 @@ export interface Pairing {
 /**
  * Pairs tensors by declaration, outputs by their port, then by name and by normalised name. Names are hypotheses: a
  * pair by name is made only where a layout explains the shapes and where both sides assign the variable equally often.
- * Finding pairs without names is a seam of its own: it would add pairs here and change nothing after.
  */
 export function pairTensors(
   reference: Observation,
@@ -120,11 +119,8 @@ export function pairTensors(
     }
   }
 
-  const order = new Map(candidate.ops.flatMap((op, index) => op.outputs.map((o) => [o, index])));
   return {
-    pairs: [...pairs.values()].sort(
-      (a, b) => (order.get(a.candidate) ?? -1) - (order.get(b.candidate) ?? -1),
-    ),
+    pairs: inOrder([...pairs.values()], candidate),
     refused,
     unusedDeclarations,
     unpairedOutputs,
@@ -132,6 +128,26 @@ export function pairTensors(
       .filter((output) => !usedReference.has(output.tensor))
       .map((output) => output.name),
   };
+}
+
+/** The pairing with more pairs, found in another way. */
+export function addPairs(
+  pairing: Pairing,
+  more: readonly TensorPair[],
+  candidate: Observation,
+): Pairing {
+  if (more.length === 0) return pairing;
+  const added = new Set(more.map((pair) => pair.candidate));
+  return {
+    ...pairing,
+    pairs: inOrder([...pairing.pairs, ...more], candidate),
+    refused: new Map([...pairing.refused].filter(([key]) => !added.has(key))),
+  };
+}
+
+function inOrder(pairs: readonly TensorPair[], candidate: Observation): TensorPair[] {
+  const order = new Map(candidate.ops.flatMap((op, index) => op.outputs.map((o) => [o, index])));
+  return [...pairs].sort((a, b) => (order.get(a.candidate) ?? -1) - (order.get(b.candidate) ?? -1));
 }
 
 interface NamedTensors {

@@ -1,5 +1,5 @@
 import { convertFloats } from "./conversions.js";
-import { is64BitInteger, isFloat, toFloat64 } from "./dtypes.js";
+import { elementArray, isFloat, toBigInts, toFloat64 } from "./dtypes.js";
 import { sameShape } from "./shapes.js";
 import type { TensorValue } from "./tensorValue.js";
 
@@ -17,42 +17,88 @@ export function sameTensor(
   return isPadded(a, b) || isPadded(b, a) ? "padded" : undefined;
 }
 
-/** A tensor that says nothing about where it came from: all its elements are equal, or there is at most one. */
+/** Whether a tensor's values say where it came from: at least two of them, and not all the same. */
 export function isTelling(value: TensorValue): boolean {
+  const elements = elementArray(value);
+  if (elements.length < 2) return false;
+  if (!isFloat(value.dtype)) return elements.some((v) => v !== elements[0]);
   const values = toFloat64(value);
-  return values.length > 1 && values.some((v) => v !== values[0]);
+  return values.some((v) => v !== values[0] && !(Number.isNaN(v) && Number.isNaN(values[0])));
 }
 
 function sameValues(a: TensorValue, b: TensorValue): "equal" | "rounded" | undefined {
-  if (a.dtype === b.dtype && a.bytes.every((byte, i) => byte === b.bytes[i])) return "equal";
-  if (a.dtype === b.dtype && is64BitInteger(a.dtype)) return undefined;
+  if (a.dtype === b.dtype && sameBytes(a.bytes, b.bytes)) return "equal";
+  if (!isFloat(a.dtype)) return equalIntegers(toBigInts(a), toBigInts(b)) ? "equal" : undefined;
   const x = toFloat64(a);
   const y = toFloat64(b);
-  if (!isFloat(a.dtype) || a.dtype === b.dtype) return equalNumbers(x, y) ? "equal" : undefined;
-  const narrower = a.bytes.length < b.bytes.length ? a : b;
-  const wider = narrower === a ? b : a;
-  const rounded = toFloat64(convertFloats(wider, narrower.dtype));
-  return equalNumbers(toFloat64(narrower), rounded) ? "rounded" : undefined;
+  if (a.dtype === b.dtype) return equalNumbers(x, y) ? "equal" : undefined;
+  // float16 and bfloat16 are as wide as one another: either may be the rounded one.
+  const isRounded = (wide: TensorValue, narrow: TensorValue, values: Float64Array): boolean =>
+    wide.bytes.length >= narrow.bytes.length &&
+    equalNumbers(values, toFloat64(convertFloats(wide, narrow.dtype)));
+  return isRounded(a, b, y) || isRounded(b, a, x) ? "rounded" : undefined;
 }
 
-/** Each sample's rows follow one another in `jagged`; `padded` has them at the start of its rows. */
+/**
+ * Each sample's rows follow one another in `jagged`; `padded` has them at the start of its rows, and one value in all that
+ * lies behind them. A row may look like padding, so that every split into samples is followed that fits.
+ */
 function isPadded(jagged: TensorValue, padded: TensorValue): boolean {
   const [batch = 0, width = 0, ...inner] = padded.shape;
   const [rows = 0, ...own] = jagged.shape;
   if (padded.shape.length !== jagged.shape.length + 1 || !sameShape(inner, own)) return false;
   if (rows === 0 || rows > batch * width) return false;
   const size = inner.reduce((product, n) => product * n, 1);
-  const j = toFloat64(jagged);
-  const p = toFloat64(padded);
+  const exact = !isFloat(jagged.dtype);
+  const j = exact ? toBigInts(jagged) : toFloat64(jagged);
+  const p = exact ? toBigInts(padded) : toFloat64(padded);
+  const same = (a: number | bigint | undefined, b: number | bigint | undefined): boolean =>
+    a === b || (Number.isNaN(a) && Number.isNaN(b));
   const equalRow = (row: number, at: number): boolean => {
-    for (let i = 0; i < size; i++) if (j[row * size + i] !== p[at * size + i]) return false;
+    for (let i = 0; i < size; i++) if (!same(j[row * size + i], p[at * size + i])) return false;
     return true;
   };
-  let row = 0;
-  for (let sample = 0; sample < batch; sample++) {
-    for (let n = 0; n < width && row < rows && equalRow(row, sample * width + n); n++) row++;
-  }
-  return row === rows;
+  // Only the values that something is padded with can be a pad value: those of each sample's last row.
+  const isPadding = (at: number, pad: number | bigint): boolean => {
+    for (let i = 0; i < size; i++) if (!same(p[at * size + i], pad)) return false;
+    return true;
+  };
+  const fitsWith = (pad: number | bigint | undefined): boolean => {
+    let reached = new Set([0]);
+    for (let sample = 0; sample < batch; sample++) {
+      let behind = 0;
+      while (
+        pad !== undefined &&
+        behind < width &&
+        isPadding(sample * width + width - 1 - behind, pad)
+      ) {
+        behind++;
+      }
+      const next = new Set<number>();
+      for (const start of reached) {
+        for (let n = 0; n <= width && start + n <= rows; n++) {
+          if (n >= width - behind) next.add(start + n);
+          if (n === width || start + n === rows || !equalRow(start + n, sample * width + n)) break;
+        }
+      }
+      reached = next;
+    }
+    return reached.has(rows);
+  };
+  const pads = new Set<number | bigint | undefined>([undefined]);
+  for (let sample = 0; sample < batch; sample++) pads.add(p[(sample + 1) * width * size - 1]);
+  return [...pads].some(fitsWith);
+}
+
+function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, i) => byte === b[i]);
+}
+
+function equalIntegers(
+  x: BigInt64Array | BigUint64Array,
+  y: BigInt64Array | BigUint64Array,
+): boolean {
+  return (x as BigInt64Array).every((v, i) => v === y[i]);
 }
 
 function equalNumbers(x: Float64Array, y: Float64Array): boolean {

@@ -80,6 +80,8 @@ export function isDataTensor(tensor: ObservedTensor | undefined): tensor is Obse
 
 /** The float type in which most data ops compute: parameters in float32 that are all cast to float16 first make float16. */
 export function implementationPrecision(observation: Observation): DType {
+  const known = precisions.get(observation);
+  if (known) return known;
   const counts = new Map<DType, number>();
   for (const op of observation.ops) {
     for (const key of op.outputs) {
@@ -88,8 +90,12 @@ export function implementationPrecision(observation: Observation): DType {
       counts.set(tensor.dtype, (counts.get(tensor.dtype) ?? 0) + 1);
     }
   }
-  return [...counts].sort((a, b) => b[1] - a[1])[0]?.[0] ?? "float32";
+  const precision = [...counts].sort((a, b) => b[1] - a[1])[0]?.[0] ?? "float32";
+  precisions.set(observation, precision);
+  return precision;
 }
+
+const precisions = new WeakMap<Observation, DType>();
 
 /**
  * A segment of more data ops than this proves little about each of them: a small difference can drown in what is added

@@ -6,7 +6,11 @@ export function summarise(
   report: Pick<Report, "pairs" | "reference" | "implementations" | "problems">,
 ): string {
   const worst = [...report.pairs].sort((a, b) => rank(b) - rank(a))[0];
-  if (!worst) return `there is nothing to compare ${report.reference} with`;
+  if (!worst) {
+    return report.reference === ""
+      ? "nothing was compared"
+      : `there is nothing to compare ${report.reference} with`;
+  }
   const { candidate, reference, origins } = worst;
   if (worst.verdict === "fail") {
     if (origins.length === 0) {

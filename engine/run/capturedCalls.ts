@@ -50,9 +50,10 @@ export async function readCapturedCalls(
       };
       if (common.dataOps === 0) continue;
       const parameters = await readParameters(opened);
+      const outputs = await outputsOf(opened);
       for (const feeds of await feedsOf(entry, opened, folder)) {
         const inputs = [...feeds].map(([name, value]) => ({ name, value }));
-        calls.push({ ...common, id: idOf(entry.label), parameters, inputs, feeds });
+        calls.push({ ...common, id: idOf(entry.label), parameters, inputs, outputs, feeds });
       }
     } finally {
       await opened.close();
@@ -99,6 +100,17 @@ async function feedsOf(
     if (!different.has(key)) different.set(key, feeds);
   }
   return [...different.values()];
+}
+
+async function outputsOf(opened: OpenedTrace): Promise<Subject["outputs"]> {
+  const shapeOf = new Map(opened.trace.tensors.map(({ id, shape }) => [id, shape]));
+  const outputs: Subject["outputs"][number][] = [];
+  for (const { tensor } of opened.trace.outputs) {
+    const value = opened.ref(tensor) ? await opened.read(tensor) : undefined;
+    const shape = value?.shape ?? shapeOf.get(tensor) ?? [];
+    outputs.push({ shape, ...(value && { value }) });
+  }
+  return outputs;
 }
 
 async function readParameters(opened: OpenedTrace): Promise<ObservedParameter[]> {

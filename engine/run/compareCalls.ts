@@ -3,6 +3,7 @@ import { chooseImplementations, type Choice, type OpenQuestion } from "../core/i
 import type { CapturedComparison, CaptureIndex } from "../protocol/capture.js";
 import type { Problem } from "../protocol/report.js";
 import type { ComparisonRules } from "../protocol/runFile.js";
+import { fromWire } from "../protocol/wire.js";
 import { userError } from "../protocol/userError.js";
 import type { Executor } from "../runner/executor.js";
 import type { CapturedCall } from "./capturedCalls.js";
@@ -41,8 +42,10 @@ export async function compareCalls(
   options: CompareCallsOptions,
 ): Promise<ComparedCalls> {
   const { signal, onProgress, rules = {} } = options;
-  const choice = asked(chooseImplementations(calls), calls, options);
   const callOf = new Map(calls.map((call) => [call.id, call]));
+  const areCompared = (a: string, b: string): boolean =>
+    comparisonOf([a, b], options.index, callOf) !== undefined;
+  const choice = asked(chooseImplementations(calls, areCompared), calls, options);
   const references = new Map<string, ObservedImplementation>();
   const compared: { candidate: ObservedImplementation; result: ComparedCandidate }[] = [];
   const hashes: Record<string, string> = {};
@@ -62,10 +65,15 @@ export async function compareCalls(
     const result = await inUsersTerms(id, () =>
       compareCandidate(reference, candidate, { rules, signal, inputsAreKnown: true }),
     );
-    compared.push({ candidate, result });
+    const isRandom = [referenceId, id].some(
+      (one) => differingOf(callOf.get(one)) > mostNonDeterminism,
+    );
+    compared.push({ candidate, result: isRandom ? undecided(result) : result });
   }
   const problems = [...explainPairs(choice), ...explainQuestions(choice, options, callOf)];
+  problems.push(...compared.flatMap(({ candidate: { id } }) => raised(id, callOf)));
   if (calls.length === 0) problems.push(nothingCaptured);
+  else if (compared.length === 0 && choice.questions.length === 0) problems.push(allAlone(calls));
   const open = choice.questions.some((question) => isOpen(question, options.index, callOf));
   return {
     references: [...references.values()],
@@ -77,12 +85,60 @@ export async function compareCalls(
 }
 
 async function observeCall(
-  { id, label, framework, file, feeds }: CapturedCall,
+  call: CapturedCall,
   { base, executor, torch, signal }: CompareCallsOptions,
 ): Promise<ObservedImplementation> {
-  return framework === "torch"
+  const { id, label, framework, file, feeds } = call;
+  const observed = await (framework === "torch"
     ? observeTrace({ id, label, file, base, torch })
-    : observeTripy({ id, label, file, base, feeds, executor, signal });
+    : observeTripy({ id, label, file, base, feeds, executor, signal }));
+  return withNonDeterminism(observed, differingOf(call));
+}
+
+/** Two runs that differ by more than this are random: no gate can tell a fault from them. */
+const mostNonDeterminism = 1e-3;
+
+/** relL2 between results of two calls on equal inputs. */
+function differingOf(call: CapturedCall | undefined): number {
+  return fromWire(call?.entry.differing ?? 0);
+}
+
+/** Only the results of two calls were compared: what lies before them is taken to differ as much. */
+function withNonDeterminism(
+  observed: ObservedImplementation,
+  nonDeterminism: number,
+): ObservedImplementation {
+  if (nonDeterminism === 0) return observed;
+  const { observation } = observed;
+  const tensors = new Map(
+    [...observation.tensors].map(([key, tensor]) => [
+      key,
+      {
+        ...tensor,
+        nonDeterminism: Math.max(nonDeterminism, tensor.nonDeterminism ?? 0),
+      },
+    ]),
+  );
+  return { ...observed, observation: { ...observation, tensors } };
+}
+
+/** Of what is random, no line can be blamed. The rows stay, to be looked at. */
+function undecided({ pair, ...result }: ComparedCandidate): ComparedCandidate {
+  const { repair: _repair, firstDivergence: _first, ...rest } = pair;
+  return { ...result, pair: { ...rest, verdict: "unknown", origins: [] } };
+}
+
+/** A candidate that raised has no output to compare. */
+function raised(id: string, callOf: ReadonlyMap<string, CapturedCall>): Problem[] {
+  if (callOf.get(id)?.entry.incomplete !== true) return [];
+  return [
+    {
+      severity: "warning",
+      code: "call-incomplete",
+      message: `${id} raised before it returned: there is no output to compare`,
+      nextStep: "Mend the script: its own traceback is above.",
+    },
+  ];
 }
 
 /** What the user asked for goes before what was found. */
@@ -152,10 +208,23 @@ function explainQuestions(
 const nextSteps: Readonly<Record<OpenQuestion["code"], string>> = {
   "inputs-differ": "Give both the same inputs.",
   "no-shared-values": "Copy the parameters from one into the other before comparing them.",
+  "unlike-results":
+    "If one is an implementation of the other, say so: --reference ID --candidate ID, or in a run file.",
   "several-references": "Say it: --reference ID --candidate ID, or in a run file.",
   "nothing-to-compare-with":
-    "Call the model that it was ported from on the same inputs in the same script, or name both with --reference ID --candidate ID.",
+    "Call both implementations on the same inputs in one script, or name two calls with --reference ID --candidate ID.",
 };
+
+function allAlone(calls: readonly CapturedCall[]): Problem {
+  const names = [...new Set(calls.map(({ id }) => id))];
+  const shown = names.length > 6 ? [...names.slice(0, 6), "…"] : names;
+  return {
+    severity: "warning",
+    code: "nothing-to-compare-with",
+    message: `the script called ${shown.join(", ")}, and nothing that got the same inputs`,
+    nextStep: nextSteps["nothing-to-compare-with"],
+  };
+}
 
 const nothingCaptured: Problem = {
   severity: "warning",
@@ -170,9 +239,19 @@ function isOpen(
   index: CaptureIndex,
   callOf: ReadonlyMap<string, CapturedCall>,
 ): boolean {
-  if (code === "no-shared-values") return comparisonOf(subjects, index, callOf) !== undefined;
+  if (code === "no-shared-values" && isTorchOnly(subjects, callOf)) {
+    return comparisonOf(subjects, index, callOf) !== undefined;
+  }
+  if (code === "unlike-results") return false;
   // Evaluating a tensor to look at it is no implementation.
   return code !== "nothing-to-compare-with" || callOf.get(subjects[0] ?? "")?.entry.kind !== "eval";
+}
+
+function isTorchOnly(
+  subjects: readonly string[],
+  callOf: ReadonlyMap<string, CapturedCall>,
+): boolean {
+  return subjects.every((id) => callOf.get(id)?.framework === "torch");
 }
 
 /** The operation by which the script itself compares the two calls. */

@@ -21,6 +21,7 @@ import type { ComparisonRules } from "../protocol/runFile.js";
 import { fromWire } from "../protocol/wire.js";
 import type { ObservedImplementation } from "./observe.js";
 import { requireSameInputs } from "./sameInputs.js";
+import { pairByValue } from "./pairByValue.js";
 import { prove } from "./prove.js";
 import { replayCandidate, runReplaced, type ReplayWithRepairs } from "./replay.js";
 import { parameterProblems, reportParameters } from "./reportParameters.js";
@@ -136,15 +137,19 @@ async function judge(
     return { judgements, pairing, segments, ...(replay && { replay }) };
   };
 
-  const first = await judgeWith(pairTensors(r, c, rules.pairs));
-  const byNameOnly = first.judgements.filter(
-    ({ pair, verdict }) =>
-      verdict === "origin" &&
-      !pair.isOutput &&
-      (pair.pairedBy === "name" || pair.pairedBy === "normalisedName"),
+  const pairing = await pairByValue(pairTensors(r, c, rules.pairs), {
+    reference: r,
+    candidate: c,
+    program,
+    parameters: parameters.findings,
+    signal,
+  });
+  const first = await judgeWith(pairing);
+  const supposed = first.judgements.filter(
+    ({ pair, verdict }) => verdict === "origin" && !pair.isOutput && pair.pairedBy !== "declared",
   );
-  if (!run || !first.replay || byNameOnly.length === 0) return first;
-  const suspects = new Set(byNameOnly.map((judgement) => judgement.pair));
+  if (!run || !first.replay || supposed.length === 0) return first;
+  const suspects = new Set(supposed.map((judgement) => judgement.pair));
   const without = await runReplaced(
     run,
     r,
@@ -153,7 +158,7 @@ async function judge(
     first.pairing.pairs.map((pair) => pair.candidate),
     signal,
   );
-  const mistaken = byNameOnly.filter((suspect) => isMistakenPair(suspect, first, without, r));
+  const mistaken = supposed.filter((suspect) => isMistakenPair(suspect, first, without, r));
   if (mistaken.length === 0) return first;
   const dropped = new Set(mistaken.map((judgement) => judgement.pair));
   return judgeWith({
@@ -165,7 +170,7 @@ async function judge(
         ({ pair }) =>
           [
             pair.candidate,
-            "same name as a reference tensor, but another quantity: what follows matches with the candidate's value and not with the reference's",
+            `${isByName(pair) ? "same name" : "nearly the same values"} as a reference tensor, but another quantity: what follows matches with the candidate's value and not with the reference's`,
           ] as const,
       ),
     ]),
@@ -173,8 +178,8 @@ async function judge(
 }
 
 /**
- * A pair made by name is a hypothesis. It is given up when what follows matches with the candidate's own value and
- * breaks with the reference's: then the two tensors only share a name.
+ * A pair that nobody declared is a hypothesis. It is given up when what follows matches with the candidate's own value and
+ * breaks with the reference's: then the two tensors only look alike.
  */
 function isMistakenPair(
   suspect: Judgement,
@@ -210,6 +215,10 @@ function segmentsOf(
   return new Map(
     pairs.map((pair) => [pair.candidate, segmentOf(pair.candidate, cuts, graph)] as const),
   );
+}
+
+function isByName({ pairedBy }: TensorPair): boolean {
+  return pairedBy === "name" || pairedBy === "normalisedName";
 }
 
 interface PairParts {

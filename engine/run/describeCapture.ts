@@ -1,5 +1,5 @@
 import type { CaptureResult } from "../capture/agent.js";
-import type { CapturedFrame, CaptureIndex } from "../protocol/capture.js";
+import type { CapturedError, CapturedFrame, CaptureIndex } from "../protocol/capture.js";
 import type { Problem, Site } from "../protocol/report.js";
 import { fromWire } from "../protocol/wire.js";
 import { relativeToBase } from "./sources.js";
@@ -15,7 +15,7 @@ export function describeCapture(
     ? "ran out of time"
     : endedBy
       ? `was ended by ${endedBy}`
-      : index.error && `raised ${index.error.type}: ${index.error.message}`;
+      : index.error && `raised ${namesError(index.error)}`;
   if (cut !== undefined) {
     const site = siteOf(index.error?.frames[0], base);
     problems.push({
@@ -24,6 +24,22 @@ export function describeCapture(
       message: `the script ${cut}; what it had called until then was compared`,
       nextStep: timedOut ? "Allow more time with --timeout." : "Mend the script and run it again.",
       ...(site && { site }),
+    });
+  }
+  if (cut === undefined && index.exitCode !== null && index.exitCode !== 0) {
+    problems.push({
+      severity: "warning",
+      code: "script-exit-code",
+      message: `the script ended with exit code ${index.exitCode}`,
+      nextStep: "Its own check may have failed: see what it printed.",
+    });
+  }
+  for (const message of index.problems ?? []) {
+    problems.push({
+      severity: "warning",
+      code: "capture-incomplete",
+      message,
+      nextStep: "What was not observed is not compared.",
     });
   }
   for (const trace of index.traces) {
@@ -57,7 +73,10 @@ export function describeCapture(
     problems.push({
       severity: "information",
       code: "child-processes",
-      message: `the script started ${index.childProcesses} processes; what they computed was not seen`,
+      message:
+        index.childProcesses === 1
+          ? "the script started a process; what it computed was not seen"
+          : `the script started ${index.childProcesses} processes; what they computed was not seen`,
       nextStep: "Run what matters in the script's own process.",
     });
   }
@@ -66,6 +85,11 @@ export function describeCapture(
 
 export function siteOf(frame: CapturedFrame | undefined, base: string): Site | undefined {
   return frame && { ...frame, file: relativeToBase(base, frame.file) };
+}
+
+/** "ValueError: no data", or the type alone where there is nothing more to say. */
+export function namesError({ type, message }: Pick<CapturedError, "type" | "message">): string {
+  return message === "" ? type : `${type}: ${message}`;
 }
 
 function mebibytes(bytes: number): number {

@@ -5,6 +5,7 @@ import { substitute } from "../core/layouts.js";
 import type { Observation, ObservedOp, TensorKey } from "../core/observation.js";
 import type { TensorPair } from "../core/pairing.js";
 import { isSquareMatrix, transposeMatrix, type ParameterFinding } from "../core/parameters.js";
+import { defaultGateFloor } from "../core/gates.js";
 import { isFaulty } from "../core/origins.js";
 import { effectsOfParameters } from "./parameterEffects.js";
 import { relL2 } from "../core/difference.js";
@@ -45,6 +46,12 @@ export async function replayCandidate(
   const evaluate = (parameters: Values) =>
     program.evaluate({ outputs, replaced, parameters }, signal);
 
+  const observed = new Map(
+    outputs.flatMap((key) => {
+      const value = candidate.observation.tensors.get(key)?.value;
+      return value ? [[key, value] as const] : [];
+    }),
+  );
   const onReference = await evaluate(new Map());
   const faulty = parameters.filter(isFaulty);
   let repairs: Values = new Map();
@@ -70,10 +77,25 @@ export async function replayCandidate(
     }
   }
 
+  const bytes = [...observed.values()].reduce((sum, value) => sum + value.bytes.length, 0);
+  const isNear = new Set(
+    (bytes > measuredBytes ? pairs : [])
+      .filter((pair) => !pair.isOutput)
+      .filter((pair) =>
+        [observed, onReference, onReferenceParameters].every(
+          (values) => differenceAt(pair, reference, values) <= defaultGateFloor,
+        ),
+      )
+      .map((pair) => pair.candidate),
+  );
+  const far = outputs.filter((output) => !isNear.has(output));
+  const frontier = new Set(far.flatMap((output) => segments.get(output)?.frontier ?? []));
+  const replacedBefore = new Map([...replaced].filter(([tensor]) => frontier.has(tensor)));
   return {
     onReference,
     onReferenceParameters,
     repairs,
+    isNear,
     parameterEffects: await effectsOfParameters(
       pairs,
       segments,
@@ -83,12 +105,15 @@ export async function replayCandidate(
     ),
     onReferenceDouble: measured(
       await inDouble(() =>
-        program.evaluate({ outputs, replaced, parameters: repairs, double: true }, signal),
+        program.evaluate(
+          { outputs: far, replaced: replacedBefore, parameters: repairs, double: true },
+          signal,
+        ),
       ),
       (output) => segments.get(output)?.ops ?? [],
     ),
     ownDouble: measured(
-      await inDouble(() => program.evaluate({ outputs, double: true }, signal)),
+      await inDouble(() => program.evaluate({ outputs: far, double: true }, signal)),
       (output) => segmentOf(output, new Set(), graph).ops,
     ),
   };
@@ -105,6 +130,9 @@ export async function replayCandidate(
     );
   }
 }
+
+/** In larger models, noise is measured only where it could change a gate: float64 doubles what has to be moved about. */
+const measuredBytes = 64 * 2 ** 20;
 
 /** Tensors of the candidate when only the given pairs and parameters are replaced by the reference's values. */
 export async function runReplaced(
@@ -162,18 +190,26 @@ function substitutionsFor(
 ): Map<TensorKey, TensorValue> {
   const substitutions = new Map<TensorKey, TensorValue>();
   for (const pair of pairs) {
-    const r = reference.tensors.get(pair.reference);
-    const c = candidate.tensors.get(pair.candidate);
-    if (!r?.value || !c?.value || !pair.alignment) continue;
-    // The padded columns of an attention matrix's valid rows multiply live values: the whole matrix is put in place.
-    const isAttentionMatrix = r.layout.kind === "padded" && r.layout.axes.length > 1;
-    const value =
-      isAttentionMatrix && sameShape(r.shape, c.shape)
-        ? convertFloats(r.value, c.dtype)
-        : substitute(r.value, c.value, pair.alignment);
-    substitutions.set(pair.candidate, value);
+    const value = substitutionFor(pair, reference, candidate);
+    if (value) substitutions.set(pair.candidate, value);
   }
   return substitutions;
+}
+
+/** What replaces the candidate's tensor of a pair; undefined where one of the two was not observed or does not fit. */
+export function substitutionFor(
+  pair: Pick<TensorPair, "reference" | "candidate" | "alignment">,
+  reference: Observation,
+  candidate: Observation,
+): TensorValue | undefined {
+  const r = reference.tensors.get(pair.reference);
+  const c = candidate.tensors.get(pair.candidate);
+  if (!r?.value || !c?.value || !pair.alignment) return undefined;
+  // The padded columns of an attention matrix's valid rows multiply live values: the whole matrix is put in place.
+  const isAttentionMatrix = r.layout.kind === "padded" && r.layout.axes.length > 1;
+  return isAttentionMatrix && sameShape(r.shape, c.shape)
+    ? convertFloats(r.value, c.dtype)
+    : substitute(r.value, c.value, pair.alignment);
 }
 
 /** The reference's values in the shape and type of the candidate's parameter; `turned` prefers the transpose. */
@@ -188,7 +224,8 @@ function fitted(finding: ParameterFinding, turned: boolean): TensorValue | undef
   return value && convertFloats(value, wanted.dtype);
 }
 
-function fittedParameters(
+/** The reference's values for the parameters that differ; `isTurned` says which of them are transposed. */
+export function fittedParameters(
   findings: readonly ParameterFinding[],
   isTurned: (finding: ParameterFinding) => boolean,
 ): Values {

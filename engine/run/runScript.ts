@@ -14,7 +14,7 @@ import { createRunner } from "../runner/supervisor.js";
 import { assembleReport } from "./assembleReport.js";
 import { readCapturedCalls } from "./capturedCalls.js";
 import { compareCalls } from "./compareCalls.js";
-import { describeCapture } from "./describeCapture.js";
+import { describeCapture, namesError } from "./describeCapture.js";
 import { relativeToBase } from "./sources.js";
 
 export interface ScriptOptions {
@@ -175,8 +175,7 @@ function refuseEmpty(
   const [frame] = error.frames;
   throw userError(
     problem?.code ?? "script-raised",
-    problem?.message ??
-      `${name} raised ${error.type}${error.message === "" ? "" : `: ${error.message}`}, and no model was called until then`,
+    problem?.message ?? `${name} raised ${namesError(error)}, and no model was called until then`,
     problem?.nextStep ?? "Mend the script: its own traceback is above.",
     frame,
   );

@@ -19,6 +19,9 @@ const ownWeight = tensor("float32", [8, 8], noise(64, 9));
 const ownBias = tensor("float32", [8], noise(8, 10));
 const ones = tensor("float32", [8], Array<number>(8).fill(1));
 
+const result = tensor("float32", [4, 8], noise(32, 11));
+const otherResult = tensor("float32", [4, 8], noise(32, 12));
+
 const w = parameter("linear.weight", weight);
 const b = parameter("linear.bias", bias);
 
@@ -39,6 +42,7 @@ function call(id: string, more: Partial<Subject> = {}): Call {
     isJagged: false,
     dataOps: 10,
     inputs: [{ name: "x", value: x }],
+    outputs: [{ shape: [4, 8], value: result }],
     parameters: [w, b],
     ...more,
   };
@@ -51,6 +55,14 @@ const inputs = (...values: TensorValue[]): Subject["inputs"] =>
 
 function choose(...calls: readonly Call[]): Choice {
   return chooseImplementations(calls.map((one, order) => ({ order, ...one })));
+}
+
+/** As `choose`, where the script compares each call with each. */
+function chooseAmongCompared(...calls: readonly Call[]): Choice {
+  return chooseImplementations(
+    calls.map((one, order) => ({ order, ...one })),
+    () => true,
+  );
 }
 
 function pairsOf({ pairs }: Choice): string[] {
@@ -243,6 +255,40 @@ describe("the reference", () => {
   });
 });
 
+describe("near misses", () => {
+  it("a port whose parameters pair neither by name nor by values is asked about", () => {
+    const own = [parameter("other.weights", ownWeight)];
+    expect(asked(call("Model"), tripy("Port", { parameters: own }))).toEqual([
+      "no-shared-values: Model, Port",
+    ]);
+  });
+
+  it("a name alone is no counterpart where the shape is another", () => {
+    const own = [parameter("linear.weight", tensor("float32", [3], noise(3, 1)))];
+    expect(asked(call("Model"), tripy("Port", { parameters: own }))).toEqual([
+      "no-shared-values: Model, Port",
+    ]);
+  });
+
+  it("a tie at any place is asked about", () => {
+    const object = "torch object of A";
+    const calls = [
+      call("A", { object }),
+      call("A.2", { object }),
+      call("B", { object: "torch object of B", inputs: inputs(otherX) }),
+    ];
+    const both = tripy("Port", { inputs: inputs(x, otherX) });
+    expect(questionsOf(choose(...calls, both))).toContain("several-references: A, B, Port");
+  });
+
+  it("calls that share all parameters and no input are asked about", () => {
+    const other = [{ name: "y", value: tensor("float32", [2, 8], noise(16, 3)) }];
+    expect(asked(call("Model"), call("Port", { inputs: other }))).toEqual([
+      "inputs-differ: Model, Port",
+    ]);
+  });
+});
+
 describe("functions without parameters", () => {
   const bare = { parameters: [] };
 
@@ -253,6 +299,44 @@ describe("functions without parameters", () => {
       candidate: "port",
       because: "the same 1 input",
     });
+  });
+
+  it("are not made a port of a model that got the same input, in either order", () => {
+    const summary = call("summary", bare);
+    expect(chosen(call("Model"), summary)).toEqual([]);
+    expect(chosen(summary, call("Model"))).toEqual([]);
+    expect(chosen(call("Model"), summary, call("Port"))).toEqual(["Port < Model"]);
+  });
+
+  it("get the parameters as inputs that a module holds, in either order", () => {
+    const functional = call("functional", { ...bare, inputs: inputs(x, weight, bias) });
+    for (const calls of [
+      [call("Model"), functional],
+      [functional, call("Model")],
+    ]) {
+      const { pairs, questions } = choose(...calls);
+      expect(questions).toEqual([]);
+      expect(pairs).toMatchObject([
+        { because: "the same 1 input, 2 of 2 parameters with the same values" },
+      ]);
+    }
+  });
+
+  it("need results that resemble one another, unless the script compares them", () => {
+    const mean = call("mean", bare);
+    const deviation = call("deviation", {
+      ...bare,
+      outputs: [{ shape: [4, 8], value: otherResult }],
+    });
+    expect(asked(mean, deviation)).toEqual(["unlike-results: mean, deviation"]);
+    expect(pairsOf(chooseAmongCompared(mean, deviation))).toEqual(["deviation < mean"]);
+    const total = call("total", {
+      ...bare,
+      outputs: [{ shape: [], value: tensor("float32", [], [1]) }],
+    });
+    expect(chosen(mean, total)).toEqual([]);
+    // Beside what was found, helpers are no question.
+    expect(chosen(mean, deviation, call("mean2", bare))).toEqual(["mean2 < mean"]);
   });
 
   it("are strangers with other inputs: nothing is asked about torch", () => {

@@ -202,3 +202,40 @@ describe("isTelling", () => {
     expect(isTelling(tensor("float32", [], [7]))).toBe(false);
   });
 });
+
+describe("rows that look like padding", () => {
+  it("belong to a sample where the lengths fit", () => {
+    const jagged = tensor("float32", [3, 1], [1, 0, 2]);
+    expect(sameTensor(jagged, tensor("float32", [2, 2, 1], [1, 0, 0, 2]))).toBe("padded");
+    expect(sameTensor(jagged, tensor("float32", [2, 2, 1], [1, 0, 2, 0]))).toBe("padded");
+    expect(sameTensor(jagged, tensor("float32", [2, 3, 1], [1, 0, 2, 0, 0, 0]))).toBe("padded");
+  });
+
+  it("are no padding where something else stands behind them", () => {
+    const jagged = tensor("float32", [2, 1], [1, 2]);
+    expect(sameTensor(jagged, tensor("float32", [2, 2, 1], [1, 2, 3, 4]))).toBeUndefined();
+    expect(sameTensor(jagged, tensor("float32", [2, 2, 1], [1, -1, 2, -1]))).toBe("padded");
+    expect(sameTensor(jagged, tensor("float32", [2, 2, 1], [1, -1, 2, -2]))).toBeUndefined();
+  });
+});
+
+describe("numbers beyond what float64 holds", () => {
+  it("are told apart", () => {
+    const big = 2n ** 60n;
+    const one = int64([big, big + 1n]);
+    const other = int64([big, big + 2n]);
+    expect(isTelling(one)).toBe(true);
+    expect(sameTensor(one, other)).toBeUndefined();
+    expect(sameTensor(int64([big, big + 1n], "uint64"), one)).toBe("equal");
+    expect(sameTensor(int64([big, big + 1n], "uint64"), other)).toBeUndefined();
+  });
+});
+
+describe("two types of the same width", () => {
+  it("are rounded into one another either way", () => {
+    const half = tensor("float16", [2], [1.001, 2]);
+    const brain = convertFloats(half, "bfloat16");
+    expect(sameTensor(half, brain)).toBe("rounded");
+    expect(sameTensor(brain, half)).toBe("rounded");
+  });
+});

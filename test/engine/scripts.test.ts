@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -9,14 +9,17 @@ import { bundleRunner, root } from "../support/bundleRunner.js";
 
 const sample = path.join(root, "samples/hstu");
 const python = path.join(root, ".venv/bin/python");
+let temp: string;
 let folder: string;
 let runnerEntry: string;
 
 beforeAll(async () => {
-  folder = await mkdtemp(path.join(os.tmpdir(), "hstu-parity-scripts-"));
-  runnerEntry = await bundleRunner(path.join(folder, "runner"));
+  temp = await mkdtemp(path.join(os.tmpdir(), "hstu-parity-scripts-"));
+  folder = path.join(temp, "scripts");
+  await mkdir(folder);
+  runnerEntry = await bundleRunner(path.join(temp, "runner"));
 });
-afterAll(() => rm(folder, { recursive: true, force: true }));
+afterAll(() => rm(temp, { recursive: true, force: true }));
 
 describe("a script without a run file", { timeout: 120_000 }, () => {
   it.each([
@@ -40,6 +43,16 @@ describe("a script without a run file", { timeout: 120_000 }, () => {
     const [pair] = (JSON.parse(ended.stdout) as Report).pairs;
     const declared = pair?.origins.map(({ site }) => `${path.basename(site.file)}:${site.line}`);
     expect(declared).toEqual(["tripy_hstu_dense.py:76", "tripy_hstu_dense.py:77"]);
+    expect(pair?.repair).toMatchObject({ proves: true, minimal: true });
+  });
+
+  it("names the one wrong line of a port whose functions are named otherwise", async () => {
+    const ended = await run([path.join(sample, "tripy_hstu_example.py"), "--port", "wrong_line"]);
+    const [pair] = (JSON.parse(ended.stdout) as Report).pairs;
+    expect(pair?.origins.map(({ site }) => site.file.split("/").slice(-2).join("/"))).toEqual([
+      "wrong_line/tripy_attention.py",
+    ]);
+    expect(pair?.origins[0]).toMatchObject({ site: { line: 30 }, alternatives: [] });
     expect(pair?.repair).toMatchObject({ proves: true, minimal: true });
   });
 
@@ -130,7 +143,7 @@ describe("a script without a run file", { timeout: 120_000 }, () => {
 async function run(args: readonly string[], options: readonly string[] = ["--no-cache"]) {
   let stdout = "";
   let stderr = "";
-  const env = { ...process.env, HSTU_PARITY_CACHE: path.join(folder, "cache") };
+  const env = { ...process.env, HSTU_PARITY_CACHE: path.join(temp, "cache") };
   const code = await runCommandLine(
     ["run", "--format", "json", "--python", python, ...options, ...args],
     {

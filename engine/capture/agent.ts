@@ -58,6 +58,8 @@ export async function captureScript(options: CaptureOptions): Promise<CaptureRes
   const kill = (): void => killGroup(child);
   const timer = timeoutMs === undefined ? undefined : setTimeout(onTimeout, timeoutMs);
   signal.addEventListener("abort", kill, { once: true });
+  // It has a group of its own: nobody else ends it when this process fails or is told to leave at once.
+  process.once("exit", kill);
   try {
     const stdout = tail(child.stdout as Readable, (text) => onOutput("stdout", text));
     const stderr = tail(child.stderr as Readable, (text) => onOutput("stderr", text));
@@ -78,6 +80,7 @@ export async function captureScript(options: CaptureOptions): Promise<CaptureRes
   } finally {
     clearTimeout(timer);
     signal.removeEventListener("abort", kill);
+    process.off("exit", kill);
     if (child.exitCode === null && child.signalCode === null) kill();
   }
 
@@ -135,7 +138,8 @@ async function serve(
     // The script has ended: nobody reads the reply any more.
   });
   for await (const line of createInterface({ input: requests })) {
-    const request = JSON.parse(line) as { id: number; trace: string; inputs: string };
+    const request = requestIn(line);
+    if (!request) continue;
     const outputs = path.join(out, `reply-${request.id}.safetensors`);
     const reply = await executeTripyTrace(
       path.resolve(out, request.trace),
@@ -154,10 +158,29 @@ async function serve(
   }
 }
 
+interface Request {
+  readonly id: number;
+  readonly trace: string;
+  readonly inputs: string;
+}
+
+/** The script shares its process with the agent and may write into descriptors that are not its own. */
+function requestIn(line: string): Request | undefined {
+  try {
+    const { id, trace, inputs } = JSON.parse(line) as Partial<Request>;
+    if (id === undefined || trace === undefined || inputs === undefined) return undefined;
+    return { id, trace, inputs };
+  } catch {
+    return undefined;
+  }
+}
+
 function feed(target: Writable | null, source: Readable | undefined): void {
   if (!target || !source) return;
   // The script may end, or close its standard input, before all is read.
   target.on("error", () => source.unpipe(target));
+  // What cannot be read, a terminal that is gone or a folder, ends there for the script.
+  source.on("error", () => target.end());
   source.pipe(target);
 }
 

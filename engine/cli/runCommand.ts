@@ -49,7 +49,7 @@ export interface ScriptTarget {
 
 /** Runs a run file or a script: the result on stdout, progress and errors on stderr. Returns the exit code. */
 export async function runCommand(options: RunCommandOptions, terminal: Terminal): Promise<number> {
-  const cancel = cancelOnSignals();
+  const cancel = cancelOnSignals(terminal);
   const progress = createProgress(terminal, options.logLevel);
   try {
     const target =
@@ -228,21 +228,22 @@ function isInside(folder: string, file: string): boolean {
   return relative !== "" && !relative.startsWith("..") && !path.isAbsolute(relative);
 }
 
-/** The first SIGINT or SIGTERM ends the run in good order, the second ends the process. */
-function cancelOnSignals(): { signal: AbortSignal; release(): void } {
+/** The first signal ends the run in good order, the second ends the process. */
+function cancelOnSignals({ stdout, stderr }: Terminal): { signal: AbortSignal; release(): void } {
   const controller = new AbortController();
   const onSignal = (): void => {
     // Leaving by `exit` still ends the runner and removes its folder.
     if (controller.signal.aborted) process.exit(exitCodes.cancelled);
     controller.abort(new Error("cancelled"));
   };
-  process.on("SIGINT", onSignal);
-  process.on("SIGTERM", onSignal);
+  // A terminal that is closed says so; whoever runs without one, under nohup, wants to go on then.
+  const hasTerminal = stdout.isTTY === true || stderr.isTTY === true;
+  const names = ["SIGINT", "SIGTERM", ...(hasTerminal ? (["SIGHUP"] as const) : [])] as const;
+  for (const name of names) process.on(name, onSignal);
   return {
     signal: controller.signal,
     release: () => {
-      process.off("SIGINT", onSignal);
-      process.off("SIGTERM", onSignal);
+      for (const name of names) process.off(name, onSignal);
     },
   };
 }

@@ -187,11 +187,21 @@ function fitsByName({ candidate, reference }: ParameterFinding): boolean {
   );
 }
 
+/** Equal shapes, or rows [ΣL, …] on one side that the other has padded, as [B, N, …]. */
 function haveSameShapes(reference: Subject, candidate: Subject): boolean {
   return (
     reference.outputs.length === candidate.outputs.length &&
-    reference.outputs.every(({ shape }, i) => sameShape(shape, candidate.outputs[i]?.shape ?? []))
+    reference.outputs.every(({ shape }, i) => {
+      const other = candidate.outputs[i]?.shape ?? [];
+      return sameShape(shape, other) || isPaddedShape(shape, other) || isPaddedShape(other, shape);
+    })
   );
+}
+
+function isPaddedShape(jagged: readonly number[], padded: readonly number[]): boolean {
+  const [rows = 0, ...own] = jagged;
+  const [batch = 0, width = 0, ...inner] = padded;
+  return padded.length === jagged.length + 1 && sameShape(own, inner) && rows <= batch * width;
 }
 
 /** Two results that one computation could have: of the same shapes, and nearer to one another than to nothing. */
@@ -200,7 +210,8 @@ function areAlike(reference: Subject, candidate: Subject): boolean {
     haveSameShapes(reference, candidate) &&
     reference.outputs.every(({ value: r }, i) => {
       const c = candidate.outputs[i]?.value;
-      return !r || !c || relL2(r, c) < alikeRelL2;
+      if (!r || !c || !sameShape(r.shape, c.shape)) return true;
+      return relL2(r, c, undefined, { equalNan: true }) < alikeRelL2;
     })
   );
 }

@@ -81,7 +81,7 @@ export async function captureCalls(
     const { index } = result;
     if (!index) throw notStarted(run, result);
     const calls = await readCapturedCalls(index, folder);
-    if (calls.length === 0) refuseEmpty(run, timeoutMs, result, index);
+    if (calls.length === 0) refuseEmpty(run, timeoutMs, result);
     return { index, result, calls, folder, dispose };
   } catch (error) {
     await dispose();
@@ -105,6 +105,11 @@ function notStarted(
   { stderr, exitCode, endedBy }: CaptureResult,
 ): Error {
   const said = stderr.trim().split("\n").at(-1) ?? "";
+  // The agent itself has looked at the script and refuses it, in its own words.
+  const refused = /^hstu_capture: (.*)/.exec(said)?.[1];
+  if (refused !== undefined) {
+    return userError("script-not-started", refused, "Name a Python script, or -m and a module.");
+  }
   return userError(
     "script-not-started",
     `${interpreter.path} ended with ${endedBy ?? exitCode} before the script began${said === "" ? "" : `: ${said}`}`,
@@ -116,15 +121,22 @@ function notStarted(
 function refuseEmpty(
   { target, interpreter }: ScriptRun,
   timeoutMs: number,
-  { timedOut }: CaptureResult,
-  { error }: CaptureIndex,
+  { timedOut, endedBy, index }: CaptureResult,
 ): void {
+  const error = index?.error;
   const name = nameOfTarget(target);
   if (timedOut) {
     throw userError(
       "script-timeout",
       `${name} did not end within ${timeoutMs / 1000} s, and no model was called until then`,
       "Allow more time with --timeout, or give the script less to do.",
+    );
+  }
+  if (!error && endedBy) {
+    throw userError(
+      "script-killed",
+      `${name} was ended by ${endedBy}, and no model was called until then`,
+      "See what it printed; a script that runs out of memory is ended by SIGKILL.",
     );
   }
   if (!error) return;

@@ -17,6 +17,8 @@ export interface Subject {
   readonly order: number;
   /** Whether it computes on jagged tensors. */
   readonly isJagged: boolean;
+  /** Whether the script's own check calls its result the expected one. */
+  readonly isExpected?: boolean;
   /** Float operations that make tensors of rank 2 or more. */
   readonly dataOps: number;
   readonly inputs: readonly { readonly name: string; readonly value: TensorValue }[];
@@ -51,7 +53,8 @@ export interface Choice {
 
 /**
  * Finds which of the recorded calls are implementations of one another: they got the same inputs and share parameters,
- * by content. torch is the reference before Tripy, jagged before dense, wide before narrow, earlier before later. A Tripy
+ * by content. torch is the reference before Tripy, wide before narrow, jagged before dense, what the script expects before what it
+ * checks, earlier before later. A Tripy
  * model whose parameters pair by name and shape is a candidate although none of their values came from torch: that is the
  * finding. Two torch models that share no values are none. Where neither side has parameters, the inputs and results that
  * resemble one another decide, or the script itself, which compares the two.
@@ -139,41 +142,45 @@ function byEvidence(a: Evidence, b: Evidence): number {
 
 /** What two calls have to do with one another, whatever else the script called. */
 export function relate(reference: Subject, candidate: Subject, compared: boolean): Relation {
-  const inputs = relateInputs(reference, candidate);
+  const related = relateInputs(reference, candidate);
+  const { given, taken, differing } = related;
   const { findings } = compareParameters(reference.parameters, candidate.parameters);
   const telling = findings.filter((finding) => isTelling(finding.candidate.value));
   const held = telling.filter(({ status }) => status === "same" || status === "transposed").length;
   // A function gets as inputs what a module holds as parameters.
-  const shared = held + inputs.given + inputs.taken;
-  const parameters = telling.length + inputs.given;
+  // A program that is evaluated eagerly holds its inputs as constants.
+  const constants = candidate.inputs.length === 0 && taken === reference.inputs.length ? taken : 0;
+  const same = related.isSure ? related.twins.length + constants : 0;
+  const shared = held + given + taken - constants;
+  const parameters = telling.length + given - constants;
   const none = parameters === 0;
   if (none && reference.parameters.some(({ value }) => isTelling(value))) return unrelated;
-  if (inputs.same === 0 && inputs.differing.length === 0) {
+  if (same === 0 && differing.length === 0) {
     return shared > 0 && shared === parameters
       ? { kind: "inputsDiffer", shared, parameters, names: [] }
       : unrelated;
   }
-  const withInputs = `the same ${count(inputs.same, "input")}`;
+  const withInputs = `the same ${count(same, "input")}`;
   if (none) {
     // Functions without parameters are told apart by their inputs alone.
-    if (inputs.differing.length > 0 || inputs.same === 0) return unrelated;
+    if (differing.length > 0 || same === 0) return unrelated;
     if (!compared && !areAlike(reference, candidate)) {
       return haveSameShapes(reference, candidate) ? { kind: "unlikeResults" } : unrelated;
     }
-    return { kind: "related", shared: 0, inputs: inputs.same, because: withInputs };
+    return { kind: "related", shared: 0, inputs: same, because: withInputs };
   }
   const otherFramework = reference.framework !== candidate.framework;
   if (shared === 0 && !(otherFramework && telling.some(fitsByName))) {
     const holds = reference.parameters.some(({ value }) => isTelling(value));
-    return inputs.same > 0 && holds ? { kind: "noSharedValues" } : unrelated;
+    return same > 0 && holds ? { kind: "noSharedValues" } : unrelated;
   }
-  if (inputs.differing.length > 0 || inputs.same === 0) {
-    return { kind: "inputsDiffer", shared, parameters, names: inputs.differing };
+  if (differing.length > 0 || same === 0) {
+    return { kind: "inputsDiffer", shared, parameters, names: differing };
   }
   return {
     kind: "related",
     shared,
-    inputs: inputs.same,
+    inputs: same,
     because: `${withInputs}, ${shared} of ${count(parameters, "parameter")} with the same values`,
   };
 }
@@ -193,8 +200,15 @@ function haveSameShapes(reference: Subject, candidate: Subject): boolean {
     reference.outputs.length === candidate.outputs.length &&
     reference.outputs.every(({ shape }, i) => {
       const other = candidate.outputs[i]?.shape ?? [];
-      return sameShape(shape, other) || isPaddedShape(shape, other) || isPaddedShape(other, shape);
+      return fits(shape, other) || isPaddedShape(shape, other) || isPaddedShape(other, shape);
     })
+  );
+}
+
+/** −1 stands for a size that is known at run time only. */
+function fits(a: readonly number[], b: readonly number[]): boolean {
+  return (
+    a.length === b.length && a.every((size, i) => size === b[i] || size < 0 || (b[i] as number) < 0)
   );
 }
 
@@ -218,29 +232,47 @@ function areAlike(reference: Subject, candidate: Subject): boolean {
 
 const alikeRelL2 = 0.5;
 
-/**
- * How many of the candidate's inputs the reference got as well; how many are parameters of the reference (`given`), and
- * how many of the reference's inputs are the candidate's parameters (`taken`); which the reference got otherwise: those that bear the name of one of its own, or that alone could be it by shape and kind.
- */
-export function relateInputs(
-  reference: Subject,
-  candidate: Subject,
-): { same: number; given: number; taken: number; differing: readonly string[] } {
+/** What the inputs of two calls have to do with one another. */
+export interface InputRelation {
+  /** The candidate's inputs that the reference got as well, by the names on both sides. */
+  readonly twins: readonly InputTwin[];
+  /** Inputs of the candidate that are parameters of the reference. */
+  readonly given: number;
+  /** Inputs of the reference that are parameters of the candidate: a constant of an eagerly evaluated program. */
+  readonly taken: number;
+  /** Inputs that the reference got otherwise: those that bear the name of one of its own, or that alone could be it by shape and kind. */
+  readonly differing: readonly string[];
+  /** Whether what is the same says that the two belong together. */
+  readonly isSure: boolean;
+}
+
+export interface InputTwin {
+  readonly reference: string;
+  readonly candidate: string;
+  /** They differ by rounding: what made them was computed twice. */
+  readonly isNear: boolean;
+}
+
+/** Inputs that two implementations of what came before have rounded differently. */
+const nearRelL2 = 1e-5;
+
+export function relateInputs(reference: Subject, candidate: Subject): InputRelation {
   const open = new Set(reference.inputs);
   const unmatched: Subject["inputs"][number][] = [];
-  let same = 0;
+  const twins: InputTwin[] = [];
   let telling = 0;
   let given = 0;
   let taken = 0;
   for (const input of candidate.inputs) {
-    const twin = [...open].find(({ value }) => sameTensor(value, input.value));
+    const same = [...open].find(({ value }) => sameTensor(value, input.value));
+    const twin = same ?? [...open].find(({ value }) => isNear(value, input.value));
     if (!twin) {
       if (isParameterOf(reference, input.value)) given++;
       else unmatched.push(input);
       continue;
     }
     open.delete(twin);
-    same++;
+    twins.push({ reference: twin.name, candidate: input.name, isNear: same === undefined });
     if (isTelling(input.value)) telling++;
   }
   for (const input of [...open]) {
@@ -256,8 +288,23 @@ export function relateInputs(
           isFloat(other.value.dtype) === isFloat(value.dtype)),
     ),
   );
-  const isSure = telling > 0 || unmatched.length === 0;
-  return { same: isSure ? same : 0, given, taken, differing: differing.map(({ name }) => name) };
+  return {
+    twins,
+    given,
+    taken,
+    differing: differing.map(({ name }) => name),
+    isSure: telling > 0 || unmatched.length === 0,
+  };
+}
+
+function isNear(a: TensorValue, b: TensorValue): boolean {
+  return (
+    isFloat(a.dtype) &&
+    isFloat(b.dtype) &&
+    sameShape(a.shape, b.shape) &&
+    isTelling(a) &&
+    relL2(a, b) <= nearRelL2
+  );
 }
 
 function isParameterOf({ parameters }: Subject, value: TensorValue): boolean {
@@ -306,6 +353,7 @@ function byRank(a: Subject, b: Subject): number {
     subject.framework === "torch" ? 0 : 1,
     -precisionOf(subject),
     subject.isJagged ? 0 : 1,
+    subject.isExpected === true ? 0 : 1,
     subject.order,
   ];
   const [x, y] = [rank(a), rank(b)];

@@ -72,21 +72,47 @@ export function compareParameters(
 
   const findings = candidate.map((c): ParameterFinding => {
     const pair = paired.get(c);
-    if (!pair) return { candidate: c, status: "notFromReference" };
-    const { status, relL2, cosine } = relation(pair.with.value, c.value);
-    const base = {
-      candidate: c,
-      reference: pair.with,
-      pairedBy: pair.by,
-      ...(relL2 !== undefined && { relL2 }),
-    };
-    if (status !== "other") return { ...base, status };
-    const unrelated =
-      isConstant(c.value) !== isConstant(pair.with.value) ||
-      (cosine !== undefined && Math.abs(cosine) < unrelatedCosine);
-    return { ...base, status: unrelated ? "notFromReference" : "different" };
+    return pair ? findingOf(c, pair.with, pair.by) : { candidate: c, status: "notFromReference" };
   });
   return { findings, missing: [...open], unusedDeclarations };
+}
+
+/**
+ * Pairs what is left over on both sides by shape, in order: a parameter that never came from the reference has neither its
+ * name nor its values. This is a guess, and for the caller to test: a weight that was folded with another is no fault.
+ */
+export function pairLeftoversByShape(comparison: ParameterComparison): ParameterComparison {
+  const open = [...comparison.missing];
+  const shapeOf = ({ value }: ObservedParameter): string => [...value.shape].sort().join();
+  const left = comparison.findings.filter(({ reference }) => reference === undefined);
+  const countOf = (shape: string, list: readonly ObservedParameter[]): number =>
+    list.filter((parameter) => shapeOf(parameter) === shape).length;
+  const own = left.map(({ candidate }) => candidate);
+  const findings = comparison.findings.map((finding) => {
+    const { candidate, reference } = finding;
+    const shape = shapeOf(candidate);
+    if (reference !== undefined || countOf(shape, own) !== countOf(shape, comparison.missing)) {
+      return finding;
+    }
+    const at = open.findIndex((parameter) => shapeOf(parameter) === shape);
+    const [counterpart] = at < 0 ? [] : open.splice(at, 1);
+    return counterpart ? findingOf(candidate, counterpart, "shape") : finding;
+  });
+  return { ...comparison, findings, missing: open };
+}
+
+function findingOf(
+  candidate: ObservedParameter,
+  reference: ObservedParameter,
+  pairedBy: PairedBy,
+): ParameterFinding {
+  const { status, relL2, cosine } = relation(reference.value, candidate.value);
+  const base = { candidate, reference, pairedBy, ...(relL2 !== undefined && { relL2 }) };
+  if (status !== "other") return { ...base, status };
+  const unrelated =
+    isConstant(candidate.value) !== isConstant(reference.value) ||
+    (cosine !== undefined && Math.abs(cosine) < unrelatedCosine);
+  return { ...base, status: unrelated ? "notFromReference" : "different" };
 }
 
 /** True when the two parameters hold the same matrix in the two orientations that both fit the candidate's shape. */

@@ -58,7 +58,7 @@ function reasons({ problems }: Pick<Report, "problems">, pair: Pair): string {
 function describeOrigin(origin: Origin): string {
   const place = `${origin.site.file}:${origin.site.line}`;
   const times = origin.instances.length > 1 ? `${origin.instances.length} instances of ` : "";
-  return `${times}${place}${origin.cause ? `, which ${origin.cause.text}` : " introduce a difference"}`;
+  return `${times}${place}${origin.cause ? `, which ${origin.cause.text}` : times === "" ? " introduces a difference" : " introduce a difference"}`;
 }
 
 /** "4 of 13 parameters never came from torch (port.py:76, :77)". */

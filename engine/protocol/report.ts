@@ -103,7 +103,14 @@ export interface Site {
 }
 
 export type PairedBy =
-  "name" | "normalisedName" | "content" | "declared" | "output" | "signature" | "lockstep";
+  | "name"
+  | "normalisedName"
+  | "content"
+  | "shape"
+  | "declared"
+  | "output"
+  | "signature"
+  | "lockstep";
 
 export interface Pair {
   reference: ImplementationId;

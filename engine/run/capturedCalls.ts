@@ -8,6 +8,7 @@ import type { TensorValue } from "../core/tensorValue.js";
 import type { CapturedTrace, CaptureIndex } from "../protocol/capture.js";
 import type { TraceFile } from "../protocol/trace.js";
 import { readSafetensors } from "../trace/safetensors.js";
+import { joinEvaluations } from "./joinEvaluations.js";
 import { openTrace, type OpenedTrace } from "../trace/traceReader.js";
 
 /** One recorded call of a script: a call of a torch model or function, or one execution of a Tripy program. */
@@ -30,7 +31,9 @@ export async function readCapturedCalls(
 ): Promise<CapturedCall[]> {
   const calls: CapturedCall[] = [];
   const idOf = uniqueIds();
-  const entries = capture.traces
+  const expected = expectedIn(capture);
+  const traces = await joinEvaluations(capture.traces.filter(wasExecuted), folder);
+  const entries = traces
     .map((entry, index) => ({ entry, order: entry.order ?? index }))
     .sort((a, b) => a.order - b.order);
   for (const { entry, order } of entries) {
@@ -45,6 +48,7 @@ export async function readCapturedCalls(
         file,
         order,
         object: `${entry.framework} ${entry.object ?? `call ${order}`}`,
+        isExpected: expected.has(entry.file),
         isJagged: [...propagateLayouts(trace).values()].some(({ kind }) => kind === "jagged"),
         dataOps: countDataOps(trace),
       };
@@ -100,6 +104,19 @@ async function feedsOf(
     if (!different.has(key)) different.set(key, feeds);
   }
   return [...different.values()];
+}
+
+/** Checks that name one side the expected one: their arguments are (actual, expected). */
+const checksWithExpected = /\b(?:assert_close|assert_allclose|assert_array_almost_equal)$/;
+
+function expectedIn({ comparisons }: CaptureIndex): ReadonlySet<string> {
+  const checks = comparisons.filter(({ op }) => checksWithExpected.test(op));
+  return new Set(checks.map(({ traces }) => traces[1]));
+}
+
+/** A program that was compiled and never called computes nothing. */
+function wasExecuted({ kind, executions }: CapturedTrace): boolean {
+  return kind !== "compile" || (executions?.length ?? 0) > 0;
 }
 
 async function outputsOf(opened: OpenedTrace): Promise<Subject["outputs"]> {

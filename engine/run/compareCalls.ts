@@ -18,6 +18,8 @@ import { siteOf } from "./describeCapture.js";
 import { inUsersTerms, type ObservedImplementation } from "./observe.js";
 import { observeTrace } from "./observeTrace.js";
 import { observeTripy } from "./observeTripy.js";
+import { relativeToBase } from "./sources.js";
+import { onInputs, roundedInputs, withConstantsAsInputs } from "./sharedInputs.js";
 import type { TorchExecutor } from "./torchProgram.js";
 
 export interface CompareCallsOptions {
@@ -55,29 +57,31 @@ export async function compareCalls(
   const references = new Map<string, ObservedImplementation>();
   const compared: { candidate: ObservedImplementation; result: ComparedCandidate }[] = [];
   const hashes: Record<string, string> = {};
-  const observed = async (id: string): Promise<ObservedImplementation> => {
-    const call = callOf.get(id) as CapturedCall;
+  const observed = async (call: CapturedCall): Promise<ObservedImplementation> => {
     hashCall(call, hashes);
-    return inUsersTerms(id, () => observeCall(call, options));
+    return inUsersTerms(call.id, () => observeCall(call, options));
   };
   for (const [index, { reference: referenceId, candidate: id }] of choice.pairs.entries()) {
     const share = 0.45 / choice.pairs.length;
     signal.throwIfAborted();
     onProgress(`Reading ${referenceId}`, 0.5 + index * share);
-    const reference = references.get(referenceId) ?? (await observed(referenceId));
+    const [referenceCall, call] = [referenceId, id].map((one) => callOf.get(one)) as [
+      CapturedCall,
+      CapturedCall,
+    ];
+    const reference = references.get(referenceId) ?? (await observed(referenceCall));
     references.set(referenceId, reference);
     onProgress(`Comparing ${id} with ${referenceId}`, 0.5 + (index + 0.3) * share);
-    const candidate = await observed(id);
+    const candidate = await onInputsOf(referenceCall, call, observed, signal);
     const result = await inUsersTerms(id, () =>
       compareCandidate(reference, candidate, { rules, signal, inputsAreKnown: true }),
     );
-    const isRandom = [referenceId, id].some(
-      (one) => differingOf(callOf.get(one)) > mostNonDeterminism,
-    );
+    const isRandom = [referenceCall, call].some((one) => differingOf(one) > mostNonDeterminism);
     compared.push({ candidate, result: isRandom ? undecided(result) : result });
   }
   const problems = [...explainPairs(choice), ...explainQuestions(choice, options, callOf)];
   problems.push(...compared.flatMap(({ candidate: { id } }) => raised(id, callOf)));
+  problems.push(...compared.flatMap((one) => stale(one, options.base, callOf)));
   if (calls.length === 0) problems.push(nothingCaptured);
   else if (compared.length === 0 && choice.questions.length === 0) problems.push(allAlone(calls));
   const open = choice.questions.some((question) => isOpen(question, options.index, callOf));
@@ -107,12 +111,27 @@ export async function observeCall(
   return withNonDeterminism(observed, differingOf(call));
 }
 
+/** The candidate on the reference's inputs: what came before it was computed twice and is compared on its own. */
+async function onInputsOf(
+  reference: CapturedCall,
+  candidate: CapturedCall,
+  observe: (call: CapturedCall) => Promise<ObservedImplementation>,
+  signal: AbortSignal,
+): Promise<ObservedImplementation> {
+  const inputs = roundedInputs(reference, candidate, relateInputs(reference, candidate).twins);
+  if (candidate.framework === "torch") {
+    return onInputs(await observe(candidate), inputs, signal);
+  }
+  const observed = await observe({ ...candidate, feeds: new Map([...candidate.feeds, ...inputs]) });
+  return withConstantsAsInputs(observed, reference);
+}
+
 /** Two runs that differ by more than this are random: no gate can tell a fault from them. */
 const mostNonDeterminism = 1e-3;
 
 /** relL2 between results of two calls on equal inputs. */
-function differingOf(call: CapturedCall | undefined): number {
-  return fromWire(call?.entry.differing ?? 0);
+function differingOf({ entry }: CapturedCall): number {
+  return fromWire(entry.differing ?? 0);
 }
 
 /** Only the results of two calls were compared: what lies before them is taken to differ as much. */
@@ -132,6 +151,28 @@ function withNonDeterminism(
     ]),
   );
   return { ...observed, observation: { ...observation, tensors } };
+}
+
+/** An executable that was built and saved when the parameters were others. */
+function stale(
+  { candidate, result }: ComparedCalls["compared"][number],
+  base: string,
+  callOf: ReadonlyMap<string, CapturedCall>,
+): Problem[] {
+  const from = callOf.get(candidate.id)?.entry.loadedFrom;
+  const { different, notFromReference } = result.parameters;
+  const wrong = different.length + notFromReference.length;
+  if (!from || wrong === 0) return [];
+  const site = siteOf(from.frame, base);
+  return [
+    {
+      severity: "warning",
+      code: "stale-engine",
+      message: `${candidate.id} was loaded from ${relativeToBase(base, from.file)}, which was saved with other parameters: ${wrong} of ${result.parameters.total} are not those of ${result.pair.reference}`,
+      nextStep: "Compile it again and save it after the parameters have changed.",
+      ...(site && { site }),
+    },
+  ];
 }
 
 /** Of what is random, no line can be blamed. The rows stay, to be looked at. */

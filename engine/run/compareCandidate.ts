@@ -5,7 +5,11 @@ import { judgePairs, type Judgement } from "../core/judge.js";
 import { producers, type TensorKey } from "../core/observation.js";
 import { findOrigins, type FoundOrigin } from "../core/origins.js";
 import { pairTensors, type Pairing, type TensorPair } from "../core/pairing.js";
-import { compareParameters, type ParameterComparison } from "../core/parameters.js";
+import {
+  compareParameters,
+  pairLeftoversByShape,
+  type ParameterComparison,
+} from "../core/parameters.js";
 import { makeRows, rowId, stageOfTensor } from "../core/rows.js";
 import {
   coverage,
@@ -48,8 +52,12 @@ export async function compareCandidate(
   if (!inputsAreKnown) requireSameInputs(reference, candidate);
   const r = reference.observation;
   const c = candidate.observation;
-  const parameters = compareParameters(r.parameters, c.parameters, rules.parameterPairs);
-  const compared = await judge(reference, candidate, parameters, { rules, signal });
+  const { parameters, compared } = await judgeWithLeftovers(
+    reference,
+    candidate,
+    compareParameters(r.parameters, c.parameters, rules.parameterPairs),
+    { rules, signal },
+  );
   const { judgements, pairing, replay, segments } = compared;
 
   const findingOf = new Map(parameters.findings.map((f) => [f.candidate.tensor, f]));
@@ -104,6 +112,38 @@ interface Judged {
   readonly pairing: Pairing;
   readonly segments: ReadonlyMap<TensorKey, Segment>;
   readonly replay?: ReplayWithRepairs;
+}
+
+/**
+ * Judges, and where a difference comes from ops that read a parameter without a counterpart, judges again with those
+ * that are left over paired by shape. That holds if the reference's values in their place explain every such difference.
+ */
+async function judgeWithLeftovers(
+  reference: ObservedImplementation,
+  candidate: ObservedImplementation,
+  parameters: ParameterComparison,
+  options: CompareOptions,
+): Promise<{ parameters: ParameterComparison; compared: Judged }> {
+  const compared = await judge(reference, candidate, parameters, options);
+  const unpaired = new Set(
+    parameters.findings.filter((f) => f.reference === undefined).map((f) => f.candidate.tensor),
+  );
+  const suspects = compared.judgements.filter(
+    ({ verdict, segment }) =>
+      verdict === "origin" && segment.parameters.some((parameter) => unpaired.has(parameter)),
+  );
+  if (suspects.length === 0) return { parameters, compared };
+  const guessed = pairLeftoversByShape(parameters);
+  const again = await judge(reference, candidate, guessed, options);
+  const judgedAgain = new Map(again.judgements.map((j) => [j.pair.candidate, j]));
+  const areExplained = suspects.every(({ pair }) => {
+    const judgement = judgedAgain.get(pair.candidate);
+    return (
+      judgement?.introducedByOps !== undefined &&
+      judgement.introducedByOps <= fromWire(judgement.gate.value)
+    );
+  });
+  return areExplained ? { parameters: guessed, compared: again } : { parameters, compared };
 }
 
 async function judge(

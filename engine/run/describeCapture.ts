@@ -87,9 +87,15 @@ export function siteOf(frame: CapturedFrame | undefined, base: string): Site | u
   return frame && { ...frame, file: relativeToBase(base, frame.file) };
 }
 
-/** "ValueError: no data", or the type alone where there is nothing more to say. */
+/** "ValueError: no data", or the type alone where there is nothing more to say. Colours and line breaks are left out. */
 export function namesError({ type, message }: Pick<CapturedError, "type" | "message">): string {
-  return message === "" ? type : `${type}: ${message}`;
+  // eslint-disable-next-line no-control-regex -- an escape sequence begins with a control character
+  const plain = message
+    .replace(/\x1b\[[0-9;]*m/g, "")
+    .replace(/\s+/g, " ")
+    .trim();
+  const shown = plain.length > 200 ? `${plain.slice(0, 200)}…` : plain;
+  return shown === "" ? type : `${type}: ${shown}`;
 }
 
 function mebibytes(bytes: number): number {

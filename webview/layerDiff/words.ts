@@ -105,6 +105,7 @@ export function wordsOfVerdict(verdict: string): VerdictWords {
 }
 
 const pairedByWords: Record<PairedBy, string> = {
+  shape: "the ones of this shape that were left over on both sides",
   name: "both sources use this name",
   normalisedName: "the names agree after normalising",
   content: "the values agree",

@@ -1,0 +1,100 @@
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import os from "node:os";
+import path from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { runCommandLine } from "../../engine/cli/commandLine.js";
+import type { Report } from "../../engine/protocol/report.js";
+import { bundleRunner, root } from "../support/bundleRunner.js";
+
+const scripts = path.join(root, "test/scripts");
+let temp: string;
+let runnerEntry: string;
+
+beforeAll(async () => {
+  temp = await mkdtemp(path.join(os.tmpdir(), "hstu-parity-foreign-"));
+  runnerEntry = await bundleRunner(path.join(temp, "runner"));
+});
+afterAll(() => rm(temp, { recursive: true, force: true }));
+
+/** Scripts in the habits of others than the sample's author; none of them has a run file. */
+describe("somebody else's script", { timeout: 120_000 }, () => {
+  it.each([
+    ["plain functions and a dictionary of weights", "functions", ["gated_attention.py"]],
+    ["a trainer in a package", "recsys", ["-m", "recsys.trainer"]],
+    ["a notebook that evaluates as it goes", "notebook", ["mlp_port.py"]],
+    ["two exported programs, one after the other", "exported", ["two_towers.py"]],
+    ["an engine that is built, saved and loaded", "stale", ["reuse_engine.py"]],
+    ["unit tests", "checks", ["-m", "unittest", "test_embedding_bag.BagCase"]],
+  ])("passes when the port is right: %s", async (_, folder, args) => {
+    const { code, report, stderr } = await run(folder, args);
+    expect(code, stderr).toBe(0);
+    expect(report.verdict).toBe("pass");
+    expect(report.pairs.length).toBeGreaterThan(0);
+    expect(report.pairs.map(({ origins }) => origins)).toEqual(report.pairs.map(() => []));
+  });
+
+  it.each([
+    ["functions", ["gated_attention.py", "--slip", "scale"], "# the scale slip"],
+    ["functions", ["gated_attention.py", "--slip", "gate"], "# the gate slip"],
+    ["recsys", ["-m", "recsys.trainer", "--fast-gelu"], "approximate=self.approximation"],
+    ["recsys", ["-m", "recsys.trainer", "--pool", "root"], "# pooled by the root"],
+    ["notebook", ["mlp_port.py", "activation"], "hidden * 1.702"],
+    ["exported", ["two_towers.py", "--slip", "length"], "# another norm"],
+    ["exported", ["two_towers.py", "--slip", "temperature"], "scores / self.temperature"],
+    ["exported", ["two_towers.py", "--slip", "weights"], "self.lin2 = "],
+    ["stale", ["reuse_engine.py", "--retrain"], "self.weight = weight"],
+    ["checks", ["-m", "unittest", "test_embedding_bag.WrongBagCase"], "return self.bag("],
+  ])("is wrong at exactly one line: %s %s", async (folder, args, text) => {
+    const { code, report, stderr } = await run(folder, args);
+    expect(code, stderr).toBe(1);
+    const sites = report.pairs.flatMap(({ origins }) =>
+      origins.map(({ site }) => `${path.basename(site.file)}:${site.line}`),
+    );
+    expect([...new Set(sites)]).toEqual([await placeOf(folder, text)]);
+    const failed = report.pairs.filter(({ verdict }) => verdict === "fail");
+    expect(failed.flatMap(({ origins }) => origins.flatMap((o) => o.alternatives))).toEqual([]);
+  });
+
+  it("calls an executable stale that was saved before its parameters changed", async () => {
+    const { report } = await run("stale", ["reuse_engine.py", "--retrain"]);
+    const [problem] = report.problems.filter(({ code }) => code === "stale-engine");
+    expect(problem?.message).toMatch(/engine\.tpymodel, which was saved with other parameters/);
+    expect(`${path.basename(problem?.site?.file ?? "")}:${problem?.site?.line}`).toBe(
+      await placeOf("stale", "tp.Executable.load"),
+    );
+  });
+});
+
+async function placeOf(folder: string, text: string): Promise<string> {
+  const files = {
+    functions: "gated_attention.py",
+    recsys: "recsys/serving.py",
+    notebook: "mlp_port.py",
+    exported: "two_towers.py",
+    stale: "reuse_engine.py",
+    checks: "test_embedding_bag.py",
+  };
+  const file = files[folder as keyof typeof files];
+  const lines = (await readFile(path.join(scripts, folder, file), "utf8")).split("\n");
+  return `${path.basename(file)}:${lines.findIndex((line) => line.includes(text)) + 1}`;
+}
+
+async function run(folder: string, args: readonly string[]) {
+  let stdout = "";
+  let stderr = "";
+  const code = await runCommandLine(
+    [
+      ...["run", "--format", "json", "--no-cache"],
+      ...["--python", path.join(root, ".venv/bin/python"), ...args],
+    ],
+    {
+      cwd: path.join(scripts, folder),
+      env: process.env,
+      stdout: { write: (text) => (stdout += text) },
+      stderr: { write: (text) => (stderr += text) },
+      runnerEntry,
+      agentFolder: path.join(root, "engine/capture"),
+    },
+  );
+  return { code, stderr, report: JSON.parse(stdout || "{}") as Report };
+}

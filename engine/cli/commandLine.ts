@@ -72,6 +72,10 @@ export async function runCommandLine(args: readonly string[], terminal: Terminal
     )
     .option("--no-cache", "run the script although nothing has changed")
     .option("--report <path>", "also write the whole report there, as JSON")
+    .option(
+      "--save-run-file <path>",
+      "write down what was compared of a script, to run it so again",
+    )
     .addOption(
       new Option("--format <format>", "what to print on stdout")
         .choices(["text", "json"])
@@ -121,6 +125,7 @@ interface GivenOptions {
   readonly byteBudget?: number;
   readonly cache: boolean;
   readonly report?: string;
+  readonly saveRunFile?: string;
   readonly format: "text" | "json";
   readonly logLevel: LogLevel;
   readonly m?: string;
@@ -148,6 +153,7 @@ function wantedRun(
   };
   const script = {
     args: rest,
+    ...(given.saveRunFile !== undefined && { saveAs: path.resolve(cwd, given.saveRunFile) }),
     ...(given.byteBudget !== undefined && { byteBudget: given.byteBudget * 2 ** 20 }),
   };
   if (given.m !== undefined) return { ...common, script: { ...script, module: given.m } };
@@ -163,6 +169,12 @@ function wantedRun(
     return refusal(
       `one run file at a time, but there are ${rest.length + 1}: ${[file, ...rest].join(" ")}`,
       "Run each by a command of its own.",
+    );
+  }
+  if (given.saveRunFile !== undefined) {
+    return refusal(
+      "--save-run-file writes down how a script is compared, and this is a run file already",
+      "Name a script, or copy the run file.",
     );
   }
   return { ...common, runFile: absolute };

@@ -1,12 +1,13 @@
-import { existsSync } from "node:fs";
 import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { findInterpreter } from "../capture/interpreter.js";
+import { findInterpreter, type Interpreter } from "../capture/interpreter.js";
 import type { Problem, Report } from "../protocol/report.js";
 import type { Provider } from "../protocol/runFile.js";
-import { UserError, userError } from "../protocol/userError.js";
+import { UserError } from "../protocol/userError.js";
 import { runParity } from "../run/runParity.js";
+import { requireScript } from "../run/captureCalls.js";
 import { runScriptCached } from "../run/runScriptCached.js";
+import { saveRunFile } from "../run/saveRunFile.js";
 import { RunnerFailure } from "../runner/executor.js";
 import type { Terminal } from "./commandLine.js";
 import { exitCodeOfVerdict, exitCodes } from "./exitCodes.js";
@@ -42,6 +43,8 @@ export interface ScriptTarget {
   readonly module?: string;
   readonly args: readonly string[];
   readonly byteBudget?: number;
+  /** Absolute; where to write the run file that does the same again. */
+  readonly saveAs?: string;
 }
 
 /** Runs a run file or a script: the result on stdout, progress and errors on stderr. Returns the exit code. */
@@ -58,6 +61,15 @@ export async function runCommand(options: RunCommandOptions, terminal: Terminal)
           ...common(options, terminal),
           runFile: options.runFile ?? "",
           ...(isInside(terminal.cwd, options.runFile ?? "") && { base: terminal.cwd }),
+          scripts: {
+            agentFolder: terminal.agentFolder,
+            interpreterFor: (folder, given) =>
+              interpreterFor(options, given, [folder, terminal.cwd], terminal, cancel.signal),
+            onOutput: (_, text) => {
+              progress.clear();
+              if (options.logLevel !== "error") terminal.stderr.write(text);
+            },
+          },
           signal: cancel.signal,
           onProgress: progress.show,
         });
@@ -104,31 +116,21 @@ function common(
 
 async function runTarget(
   options: RunCommandOptions,
-  { script, module = "", args, byteBudget }: ScriptTarget,
+  { script, module = "", args, byteBudget, saveAs }: ScriptTarget,
   terminal: Terminal,
   progress: Progress,
   signal: AbortSignal,
 ): Promise<Report> {
   const { cwd, env, agentFolder, stdin, stderr } = terminal;
-  if (script !== undefined && !existsSync(script)) {
-    throw userError(
-      "script-missing",
-      `there is no script ${shownFile(script, cwd)}`,
-      "Check the path.",
-    );
-  }
+  if (script !== undefined) requireScript(script, shownFile(script, cwd));
   const folder = script === undefined ? cwd : path.dirname(script);
-  const interpreter = await findInterpreter({
-    given: options.python === undefined ? [] : [{ path: options.python, source: "option" }],
-    folders: [folder, cwd],
-    env,
-    signal,
-  });
+  const interpreter = await interpreterFor(options, undefined, [folder, cwd], terminal, signal);
+  const target = script === undefined ? { module } : { script };
   try {
-    return await runScriptCached(
+    const report = await runScriptCached(
       {
         ...common(options, terminal),
-        target: script === undefined ? { module } : { script },
+        target,
         args,
         cwd,
         base: isInside(cwd, folder) || folder === cwd ? cwd : folder,
@@ -145,10 +147,34 @@ async function runTarget(
       },
       { env, useCache: options.useCache },
     );
+    if (saveAs !== undefined) {
+      const chosen = options.python !== undefined && { interpreter: interpreter.path };
+      await saveRunFile(report, { target, args, cwd, ...chosen }, saveAs);
+    }
+    return report;
   } finally {
     // A terminal that nobody reads any more must not keep the process alive.
     stdin?.destroy();
   }
+}
+
+/** The command line's choice goes before the run file's. */
+function interpreterFor(
+  { python }: Pick<RunCommandOptions, "python">,
+  given: string | undefined,
+  folders: readonly string[],
+  { env }: Terminal,
+  signal: AbortSignal,
+): Promise<Interpreter> {
+  return findInterpreter({
+    given: [
+      ...(python === undefined ? [] : [{ path: python, source: "option" as const }]),
+      ...(given === undefined ? [] : [{ path: given, source: "run file" as const }]),
+    ],
+    folders,
+    env,
+    signal,
+  });
 }
 
 /** What to say about an error, without a stack trace unless the engine itself is at fault and details are asked for. */

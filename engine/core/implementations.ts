@@ -118,7 +118,7 @@ export function chooseImplementations(
   return { pairs, questions: open };
 }
 
-type Relation =
+export type Relation =
   | { kind: "related"; shared: number; inputs: number; because: string }
   | { kind: "inputsDiffer"; shared: number; parameters: number; names: readonly string[] }
   | { kind: "noSharedValues" }
@@ -137,7 +137,8 @@ function byEvidence(a: Evidence, b: Evidence): number {
   return b.inputs - a.inputs || b.shared - a.shared;
 }
 
-function relate(reference: Subject, candidate: Subject, compared: boolean): Relation {
+/** What two calls have to do with one another, whatever else the script called. */
+export function relate(reference: Subject, candidate: Subject, compared: boolean): Relation {
   const inputs = relateInputs(reference, candidate);
   const { findings } = compareParameters(reference.parameters, candidate.parameters);
   const telling = findings.filter((finding) => isTelling(finding.candidate.value));
@@ -186,11 +187,21 @@ function fitsByName({ candidate, reference }: ParameterFinding): boolean {
   );
 }
 
+/** Equal shapes, or rows [ΣL, …] on one side that the other has padded, as [B, N, …]. */
 function haveSameShapes(reference: Subject, candidate: Subject): boolean {
   return (
     reference.outputs.length === candidate.outputs.length &&
-    reference.outputs.every(({ shape }, i) => sameShape(shape, candidate.outputs[i]?.shape ?? []))
+    reference.outputs.every(({ shape }, i) => {
+      const other = candidate.outputs[i]?.shape ?? [];
+      return sameShape(shape, other) || isPaddedShape(shape, other) || isPaddedShape(other, shape);
+    })
   );
+}
+
+function isPaddedShape(jagged: readonly number[], padded: readonly number[]): boolean {
+  const [rows = 0, ...own] = jagged;
+  const [batch = 0, width = 0, ...inner] = padded;
+  return padded.length === jagged.length + 1 && sameShape(own, inner) && rows <= batch * width;
 }
 
 /** Two results that one computation could have: of the same shapes, and nearer to one another than to nothing. */
@@ -199,7 +210,8 @@ function areAlike(reference: Subject, candidate: Subject): boolean {
     haveSameShapes(reference, candidate) &&
     reference.outputs.every(({ value: r }, i) => {
       const c = candidate.outputs[i]?.value;
-      return !r || !c || relL2(r, c) < alikeRelL2;
+      if (!r || !c || !sameShape(r.shape, c.shape)) return true;
+      return relL2(r, c, undefined, { equalNan: true }) < alikeRelL2;
     })
   );
 }
@@ -210,7 +222,7 @@ const alikeRelL2 = 0.5;
  * How many of the candidate's inputs the reference got as well; how many are parameters of the reference (`given`), and
  * how many of the reference's inputs are the candidate's parameters (`taken`); which the reference got otherwise: those that bear the name of one of its own, or that alone could be it by shape and kind.
  */
-function relateInputs(
+export function relateInputs(
   reference: Subject,
   candidate: Subject,
 ): { same: number; given: number; taken: number; differing: readonly string[] } {

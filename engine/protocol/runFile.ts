@@ -61,8 +61,48 @@ export type ComparisonRules = Pick<
   | "ownCheck"
 >;
 
-/** One implementation: exactly one of `trace` and `onnx`. */
-export type ImplementationSource = RecordedTraceSource | OnnxModelSource;
+/** One implementation: exactly one of `python`, `trace` and `onnx`. */
+export type ImplementationSource = PythonSource | RecordedTraceSource | OnnxModelSource;
+
+export interface PythonSource {
+  /** What runs it: it is run and watched, and one of its calls is the implementation. */
+  python: PythonScript;
+  /** What lists and reports call it. */
+  label?: string;
+}
+
+/** A script or a module: implementations that name the same one, with the same arguments, share one run. */
+export interface PythonScript {
+  /**
+   * A Python script, relative to this file.
+   * @minLength 1
+   */
+  script?: string;
+  /**
+   * A module instead of a script, as after `python -m`.
+   * @minLength 1
+   */
+  module?: string;
+  /** What follows the script on its command line. */
+  args?: string[];
+  /** Environment variables that are set besides those of the run. */
+  env?: Record<string, string>;
+  /**
+   * The working directory, relative to this file. Default: this file's folder.
+   * @minLength 1
+   */
+  cwd?: string;
+  /**
+   * The Python that runs it, relative to this file if it has a slash. Default: as for a script without a run file.
+   * @minLength 1
+   */
+  interpreter?: string;
+  /**
+   * Which of its calls: the name of the class or function, with ".2" for the second of that name. Default: the one that is found.
+   * @minLength 1
+   */
+  function?: string;
+}
 
 export interface RecordedTraceSource {
   /**

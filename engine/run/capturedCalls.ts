@@ -139,11 +139,12 @@ function countDataOps({ ops, tensors }: TraceFile): number {
 }
 
 function uniqueIds(): (label: string) => string {
-  const used = new Map<string, number>();
+  const used = new Set<string>();
   return (label) => {
-    const count = (used.get(label) ?? 0) + 1;
-    used.set(label, count);
-    return count === 1 ? label : `${label}.${count}`;
+    let id = label;
+    for (let count = 2; used.has(id); count++) id = `${label}.${count}`;
+    used.add(id);
+    return id;
   };
 }
 

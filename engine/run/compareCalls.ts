@@ -1,5 +1,11 @@
 import { createHash } from "node:crypto";
-import { chooseImplementations, type Choice, type OpenQuestion } from "../core/implementations.js";
+import {
+  chooseImplementations,
+  relate,
+  relateInputs,
+  type Choice,
+  type OpenQuestion,
+} from "../core/implementations.js";
 import type { CapturedComparison, CaptureIndex } from "../protocol/capture.js";
 import type { Problem } from "../protocol/report.js";
 import type { ComparisonRules } from "../protocol/runFile.js";
@@ -84,9 +90,15 @@ export async function compareCalls(
   };
 }
 
-async function observeCall(
+/** Reads or runs one recorded call. */
+export async function observeCall(
   call: CapturedCall,
-  { base, executor, torch, signal }: CompareCallsOptions,
+  {
+    base,
+    executor,
+    torch,
+    signal,
+  }: Pick<CompareCallsOptions, "base" | "executor" | "torch" | "signal">,
 ): Promise<ObservedImplementation> {
   const { id, label, framework, file, feeds } = call;
   const observed = await (framework === "torch"
@@ -147,34 +159,68 @@ function asked(
   calls: readonly CapturedCall[],
   { reference, candidates }: Pick<CompareCallsOptions, "reference" | "candidates">,
 ): Choice {
-  const ids = calls.map(({ id }) => id);
-  for (const id of [...(reference === undefined ? [] : [reference]), ...(candidates ?? [])]) {
-    if (ids.includes(id)) continue;
-    throw userError(
-      "implementation-unknown",
-      `the script called nothing that is named "${id}"`,
-      ids.length > 0 ? `Choose among: ${ids.join(", ")}.` : "It called no model at all.",
-    );
+  const callOf = new Map(calls.map((call) => [call.id, call]));
+  const named = [...new Set(candidates)];
+  for (const id of [...(reference === undefined ? [] : [reference]), ...named]) {
+    if (!callOf.has(id)) throw unknownCall(id, [...callOf.keys()]);
   }
   if (reference !== undefined) {
-    const others =
-      candidates ??
-      found.pairs
-        .flatMap((pair) => [pair.reference, pair.candidate])
-        .filter((id, index, all) => id !== reference && all.indexOf(id) === index);
+    const r = callOf.get(reference) as CapturedCall;
+    const others = candidates ? named : fitting(r, calls);
+    if (others.length === 0) {
+      throw userError(
+        "candidate-missing",
+        `nothing that the script called got the same inputs as "${reference}"`,
+        "Name what to compare it with: --candidate ID.",
+      );
+    }
+    for (const id of others) requireSameCall(r, callOf.get(id) as CapturedCall);
     return {
       pairs: others.map((candidate) => ({ reference, candidate, because: "you named them" })),
       questions: [],
     };
   }
   if (!candidates) return found;
-  const pairs = found.pairs.filter(({ candidate }) => candidates.includes(candidate));
-  const lost = candidates.find((id) => !pairs.some(({ candidate }) => candidate === id));
+  const pairs = found.pairs.filter(({ candidate }) => named.includes(candidate));
+  const lost = named.find((id) => !pairs.some(({ candidate }) => candidate === id));
   if (lost === undefined) return { pairs, questions: [] };
   throw userError(
     "candidate-without-reference",
     `nothing says what "${lost}" is to be compared with`,
-    `Name it: --reference ID, one of: ${ids.filter((id) => id !== lost).join(", ")}.`,
+    `Name it: --reference ID, one of: ${[...callOf.keys()].filter((id) => id !== lost).join(", ")}.`,
+  );
+}
+
+function unknownCall(id: string, ids: readonly string[]): Error {
+  return userError(
+    "implementation-unknown",
+    `the script called nothing that is named "${id}"`,
+    ids.length > 0 ? `Choose among: ${ids.join(", ")}.` : "It called no model at all.",
+  );
+}
+
+function fitting(reference: CapturedCall, calls: readonly CapturedCall[]): string[] {
+  return calls
+    .filter(({ object }) => object !== reference.object)
+    .filter((call) => relate(reference, call, false).kind === "related")
+    .map(({ id }) => id);
+}
+
+/** @throws UserError where the two are one call, or where their inputs can be told to differ. */
+export function requireSameCall(reference: CapturedCall, candidate: CapturedCall): void {
+  if (reference.id === candidate.id && reference.file === candidate.file) {
+    throw userError(
+      "same-call",
+      `"${reference.id}" cannot be compared with itself`,
+      "Name two calls.",
+    );
+  }
+  const { differing } = relateInputs(reference, candidate);
+  if (differing.length === 0) return;
+  throw userError(
+    "inputs-differ",
+    `${reference.id} and ${candidate.id} did not get the same inputs: ${differing.map((name) => `"${name}"`).join(", ")} differs`,
+    "Give both the same inputs, or name two calls that got them.",
   );
 }
 

@@ -12,6 +12,7 @@ export function meaningProblems(value: unknown, places: Places): Problem[] {
   return [
     ...implementationCount(value, places),
     ...referenceProblems(value, places),
+    ...scriptProblems(value, places),
     ...globProblems(value, places),
   ];
 }
@@ -62,6 +63,36 @@ function referenceProblems(value: Record<string, unknown>, places: Places): Prob
       places.value(["reference"]),
     ),
   ];
+}
+
+/** Exactly one of a script and a module, and inputs of their own. */
+function scriptProblems(value: Record<string, unknown>, places: Places): Problem[] {
+  return implementationsOf(value).flatMap(([id, source]) => {
+    const python = isObject(source) ? source["python"] : undefined;
+    if (!isObject(python)) return [];
+    const path = ["implementations", id, "python"];
+    const given = ["script", "module"].filter((field) => field in python);
+    const problems: Problem[] = [];
+    if (given.length !== 1) {
+      const has =
+        given.length === 0 ? 'neither "script" nor "module"' : 'both "script" and "module"';
+      const step = 'Give it "script" (a file) or "module" (as after python -m).';
+      problems.push(
+        error("run-file-script-missing", `${places.name(path)} has ${has}`, step, places.key(path)),
+      );
+    }
+    if ("inputs" in value) {
+      problems.push(
+        error(
+          "run-file-inputs-unused",
+          `inputs cannot be given to ${places.name(path)}: a script makes its own`,
+          "Remove inputs, or compare recorded traces and ONNX models.",
+          places.key(["inputs"]),
+        ),
+      );
+    }
+    return problems;
+  });
 }
 
 interface FoundGlob {

@@ -24,7 +24,11 @@ export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-const definitions = { trace: "RecordedTraceSource", onnx: "OnnxModelSource" } as const;
+const definitions = {
+  python: "PythonSource",
+  trace: "RecordedTraceSource",
+  onnx: "OnnxModelSource",
+} as const;
 type SourceKind = keyof typeof definitions;
 const kinds = Object.keys(definitions) as SourceKind[];
 
@@ -39,8 +43,8 @@ function implementationProblems(source: unknown, path: Path, places: Places): Pr
       {
         severity: "error",
         code: "run-file-implementation-ambiguous",
-        message: `${name} has both "trace" and "onnx"`,
-        nextStep: "Keep the one that it is: a recorded trace or an ONNX model.",
+        message: `${name} has both ${given.map((one) => `"${one}"`).join(" and ")}`,
+        nextStep: "Keep the one that it is: a Python script, a recorded trace or an ONNX model.",
         site: places.key(path),
       },
     ];
@@ -57,8 +61,9 @@ function implementationProblems(source: unknown, path: Path, places: Places): Pr
     {
       severity: "error",
       code: "run-file-implementation-without-source",
-      message: `${name} has neither "trace" nor "onnx"`,
-      nextStep: 'Give it "trace" (a recorded trace) or "onnx" (an ONNX model).',
+      message: `${name} has neither "python", "trace" nor "onnx"`,
+      nextStep:
+        'Give it "python" (a script), "trace" (a recorded trace) or "onnx" (an ONNX model).',
       site: places.key(path),
     },
   ];

@@ -10,6 +10,7 @@ import { compareCandidate, type ComparedCandidate } from "./compareCandidate.js"
 import { inUsersTerms, observe, type ObservedImplementation } from "./observe.js";
 import { parseRunFile } from "./runFileReader.js";
 import { assembleReport } from "./assembleReport.js";
+import { createScriptSources, type ScriptHost } from "./scriptSources.js";
 import { relativeToBase } from "./sources.js";
 
 export interface RunOptions {
@@ -25,7 +26,9 @@ export interface RunOptions {
   readonly candidates?: readonly string[];
   /** The bundled runner child. */
   readonly runnerEntry: string;
-  /** Limit for one evaluation. Default: 120,000. */
+  /** Runs scripts that the run file names. */
+  readonly scripts?: ScriptHost;
+  /** Limit for a script as a whole, and for one evaluation. Default: 600,000 and 120,000. */
   readonly timeoutMs?: number;
   readonly signal: AbortSignal;
   readonly onProgress: (stage: string, fraction?: number) => void;
@@ -47,8 +50,17 @@ export async function runParity(options: RunOptions): Promise<Report> {
     entry: options.runnerEntry,
     timeoutMs: options.timeoutMs ?? 120_000,
   });
+  const { signal, onProgress } = options;
+  const scripts = createScriptSources({
+    host: options.scripts,
+    folder,
+    base,
+    executor,
+    ...(options.timeoutMs !== undefined && { timeoutMs: options.timeoutMs }),
+    signal,
+    onProgress,
+  });
   try {
-    const { signal, onProgress } = options;
     const ids = Object.keys(runFile.implementations);
     const referenceId = chosen(options.reference ?? runFile.reference, ids, options.runFile);
     const candidateIds =
@@ -60,8 +72,10 @@ export async function runParity(options: RunOptions): Promise<Report> {
     ): Promise<ObservedImplementation> => {
       signal.throwIfAborted();
       const source = runFile.implementations[id] as RunFile["implementations"][string];
-      return inUsersTerms(id, () =>
-        observe({ id, source, folder, base, executor, signal, ...(inputs && { inputs }) }),
+      return inUsersTerms(id, async () =>
+        "python" in source
+          ? scripts.observe(id, source, id === referenceId ? "reference" : "candidate")
+          : observe({ id, source, folder, base, executor, signal, ...(inputs && { inputs }) }),
       );
     };
     const given = runFile.inputs
@@ -78,12 +92,17 @@ export async function runParity(options: RunOptions): Promise<Report> {
       const candidate = await load(id, inputs);
       onProgress(`Comparing ${id} with ${referenceId}`, 0.1 + (index + 0.4) * share);
       const result = await inUsersTerms(id, () =>
-        compareCandidate(reference, candidate, { rules: runFile, signal }),
+        compareCandidate(reference, candidate, {
+          rules: runFile,
+          signal,
+          inputsAreKnown: scripts.haveSameInputs(referenceId, id),
+        }),
       );
       compared.push({ candidate, result });
     }
     signal.throwIfAborted();
 
+    const ended = scripts.ended();
     return await assembleReport({
       startedAt,
       command: options.command,
@@ -91,9 +110,11 @@ export async function runParity(options: RunOptions): Promise<Report> {
       run: { runFile: relativeToBase(base, options.runFile), cache: "off" },
       references: [reference],
       compared,
-      problems: warnings,
+      problems: [...warnings, ...ended.problems],
+      atBest: ended.atBest,
     });
   } finally {
+    await scripts.dispose();
     executor.dispose();
   }
 }

@@ -328,7 +328,7 @@ for _ in range(4):
     const ended = await the.run(["prints.py"]);
     expect(ended.code).toBe(3);
     expect(ended.stderr.length).toBe(2 * 4 * 2 ** 20);
-    expect(reportOf(ended).problems.map(({ code }) => code)).toEqual(["nothing-captured"]);
+    expect(reportOf(ended).problems.map(({ code }) => code)).toEqual(["script-exit-code", "nothing-captured"]);
   });
 
   it("give it what is typed, and an end where nothing is", async () => {

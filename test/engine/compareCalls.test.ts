@@ -234,6 +234,37 @@ describe("what the user asks for", () => {
     expect(result.references.map(({ id }) => id)).toEqual(["Wrong"]);
   });
 
+  it("is the reference alone: only what got its inputs is compared with it", async () => {
+    const at = (label: string): MadeCall => ({ ...stranger, label, inputs: { x: y } });
+    const result = await compare([model, port, at("A"), at("B")], { reference: "B" });
+    expect(verdicts(result)).toEqual(["A < B: pass"]);
+    const asked = await refusal(compare([model, at("A")], { reference: "Model" }));
+    expect(asked).toMatchObject({ code: "candidate-missing" });
+    expect(asked?.message).toContain('got the same inputs as "Model"');
+  });
+
+  it("is refused where the two got other inputs: they would be blamed on a line", async () => {
+    const options = { reference: "Model", candidates: ["Port"] };
+    const asked = await refusal(compare([model, { ...port, inputs: { x: y } }], options));
+    expect(asked).toMatchObject({
+      code: "inputs-differ",
+      message: 'Model and Port did not get the same inputs: "x" differs',
+    });
+  });
+
+  it("is one call against itself: refused", async () => {
+    const same = { reference: "Model", candidates: ["Model"] };
+    expect(await refusal(compare([model, port], same))).toMatchObject({ code: "same-call" });
+  });
+
+  it("is compared once, however often it is named", async () => {
+    const twice = { candidates: ["Port", "Port"] };
+    expect(verdicts(await compare([model, port], twice))).toHaveLength(1);
+    expect(verdicts(await compare([model, port], { reference: "Model", ...twice }))).toHaveLength(
+      1,
+    );
+  });
+
   it("is a candidate: only that is compared, with the reference that was found for it", async () => {
     const result = await compare([model, port, wrong], { candidates: ["Wrong"] });
     expect(verdicts(result)).toEqual(["Wrong < Model: fail"]);

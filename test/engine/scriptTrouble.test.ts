@@ -33,6 +33,16 @@ describe("a script that cannot begin", () => {
     });
   });
 
+  it("is a folder without anything to run", async () => {
+    await the.script("folder.py/notes.txt", "");
+    const ended = await the.run(["folder.py"]);
+    expect(ended.code).toBe(2);
+    expect(ended.stderr).toMatch(
+      /^hstu-parity: the folder .*folder\.py has no __main__\.py to run$/m,
+    );
+    expect(ended.stderr).toMatch(/^ {2}Name a Python script, or -m and a module\.$/m);
+  });
+
   it("has a syntax error: Python's own words, and the line as a link", async () => {
     await the.script("wrong.py", "import json\ndef f(:\n    pass\n");
     const ended = await the.run(["wrong.py"]);
@@ -161,6 +171,13 @@ describe("a script that ends otherwise than by its last line", { timeout: 60_000
     expect(problems.map(({ message }) => message).join()).toContain("was ended by SIGKILL");
   });
 
+  it("is killed before it called anything: nothing was compared, and that is said", async () => {
+    await the.script("aborts.py", "import os\nos.abort()\n");
+    const ended = await the.run(["aborts.py"]);
+    expect([ended.code, ended.stdout]).toEqual([2, ""]);
+    expect(ended.stderr).toMatch(/^hstu-parity: aborts\.py was ended by SIGABRT, and no model/m);
+  });
+
   it("waits for ever after its calls: they are compared, and nobody of its group is left", async () => {
     await the.script(
       "waits.py",
@@ -203,6 +220,18 @@ describe("a script that ends otherwise than by its last line", { timeout: 60_000
     running.child.kill("SIGKILL");
     await running.code;
     await vi.waitFor(async () => expect(await the.leftOver()).toEqual([]), 10_000);
+  });
+
+  it("is ended with a command line that is killed, although it cannot say so", async () => {
+    await the.script("stubborn.py", stubborn.replace(/^subprocess.*\nif .*\n.*\n/m, ""));
+    const running = the.start(["stubborn.py"]);
+    await running.says("waiting");
+    running.child.kill("SIGKILL");
+    await running.code;
+    // Its folders are left: nobody was there to remove them.
+    const temp = path.join(the.folder, "temp");
+    await vi.waitFor(async () => expect(await the.leftOver()).toEqual(await readdir(temp)), 10_000);
+    for (const name of await readdir(temp)) await rm(path.join(temp, name), { recursive: true });
   });
 
   it("is ended when the command line itself fails", async () => {
@@ -328,7 +357,7 @@ for _ in range(4):
     const ended = await the.run(["prints.py"]);
     expect(ended.code).toBe(3);
     expect(ended.stderr.length).toBe(2 * 4 * 2 ** 20);
-    expect(reportOf(ended).problems.map(({ code }) => code)).toEqual(["script-exit-code", "nothing-captured"]);
+    expect(reportOf(ended).problems.map(({ code }) => code)).toEqual(["nothing-captured"]);
   });
 
   it("give it what is typed, and an end where nothing is", async () => {

@@ -353,7 +353,8 @@ describe("functions without parameters", () => {
   it("do not pair by an input alone that says nothing, where others differ", () => {
     const scale = tensor("float32", [], [0.5]);
     const f = call("f", { ...bare, inputs: inputs(x, scale) });
-    const g = call("g", { ...bare, inputs: inputs(tensor("float32", [2, 3], noise(6)), scale) });
+    const rows = { name: "rows", value: tensor("float32", [2, 3], noise(6)) };
+    const g = call("g", { ...bare, inputs: [rows, { name: "by", value: scale }] });
     expect(chosen(f, g)).toEqual([]);
   });
 });
@@ -411,6 +412,13 @@ describe("what nobody can say", () => {
     const port = call("Port", { inputs: inputs(x, vector([1, 2], "int32")) });
     const { questions } = choose(model, port);
     expect(questions[0]?.text).toMatch(/: "input1" differs$/);
+    const shorter = call("Port", { inputs: inputs(x, vector([3], "int32")) });
+    expect(choose(model, shorter).questions[0]?.text).toMatch(/: "input1" differs$/);
+    const other = [
+      { name: "x", value: x },
+      { name: "mask", value: vector([3], "int32") },
+    ];
+    expect(chosen(model, call("Port", { inputs: other }))).toEqual(["Port < Model"]);
   });
 
   it("is asked: two torch models with the same inputs share no values", () => {

@@ -183,6 +183,8 @@ describe("rows that one side holds padded", () => {
     const padded = tensor("float32", [1, 2, 2, 2], range(8));
     expect(sameTensor(tensor("float32", [2, 2, 2], range(8)), padded)).toBe("padded");
     expect(sameTensor(tensor("float32", [2, 4], range(8)), padded)).toBeUndefined();
+    const narrow = tensor("float32", [1, 2, 2], range(4));
+    expect(sameTensor(tensor("float32", [2, 4], range(8)), narrow)).toBeUndefined();
   });
 });
 

@@ -74,6 +74,8 @@ describe("the calls of a capture", () => {
   it("of one label have names of their own, in their order", async () => {
     const calls = await read(model(), model({ label: "Port" }), model(), model());
     expect(calls.map(({ id }) => id)).toEqual(["Model", "Port", "Model.2", "Model.3"]);
+    const numbered = await read(model(), model(), model({ label: "Model.2" }), model());
+    expect(new Set(numbered.map(({ id }) => id)).size).toBe(4);
   });
 
   it("of one object say so; of one number in another framework, or without one, do not", async () => {

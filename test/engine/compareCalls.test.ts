@@ -109,8 +109,40 @@ describe("without a word from the user", () => {
     expect(result.problems[0]?.nextStep).toContain("both implementations on the same inputs");
   });
 
-  it("knows nothing where one model only was called", async () => {
-    expect(await compare([model])).toMatchObject({ compared: [], atBest: "unknown" });
+  it("knows nothing where one model only was called, and names it", async () => {
+    const result = await compare([model]);
+    expect(result).toMatchObject({ compared: [], atBest: "unknown" });
+    expect(codes(result)).toEqual(["nothing-to-compare-with"]);
+    expect(result.problems[0]?.message).toMatch(/^the script called Model, and nothing/);
+  });
+
+  it("blames nobody where one side differs from itself as much, and does where it does hardly", async () => {
+    const noisy = { ...model, entry: { calls: 3, differing: 0.4 } };
+    for (const calls of [
+      [noisy, wrong],
+      [model, { ...wrong, entry: { calls: 2, differing: "Infinity" as const } }],
+    ]) {
+      const result = await compare(calls);
+      expect(verdicts(result)).toEqual(["Wrong < Model: unknown"]);
+      expect(result.compared[0]?.result.pair.origins).toEqual([]);
+      expect(result.compared[0]?.result.pair.repair).toBeUndefined();
+    }
+    const nearly = { ...model, entry: { calls: 3, differing: 2e-7 } };
+    expect(verdicts(await compare([nearly, wrong]))).toEqual(["Wrong < Model: fail"]);
+  });
+
+  it("widens its gates by what the reference differs from itself", async () => {
+    const slightly = { ...port, scale: 0.5 * (1 + 3e-5) };
+    expect(verdicts(await compare([model, slightly]))).toEqual(["Port < Model: fail"]);
+    const shaky = { ...model, entry: { calls: 3, differing: 5e-5 } };
+    expect(verdicts(await compare([shaky, slightly]))).toEqual(["Port < Model: pass"]);
+  });
+
+  it("says of a candidate that raised that it has no output", async () => {
+    const result = await compare([model, { ...port, entry: { incomplete: true } }]);
+    const said = result.problems.find(({ code }) => code === "call-incomplete");
+    expect(said?.message).toMatch(/^Port raised before it returned/);
+    expect(codes(await compare([model, port]))).not.toContain("call-incomplete");
   });
 
   it("tells how far it is, and stops when it is cancelled", async () => {
@@ -200,6 +232,37 @@ describe("what the user asks for", () => {
     const result = await compare([model, port, wrong], { reference: "Wrong" });
     expect(verdicts(result)).toEqual(["Model < Wrong: fail", "Port < Wrong: fail"]);
     expect(result.references.map(({ id }) => id)).toEqual(["Wrong"]);
+  });
+
+  it("is the reference alone: only what got its inputs is compared with it", async () => {
+    const at = (label: string): MadeCall => ({ ...stranger, label, inputs: { x: y } });
+    const result = await compare([model, port, at("A"), at("B")], { reference: "B" });
+    expect(verdicts(result)).toEqual(["A < B: pass"]);
+    const asked = await refusal(compare([model, at("A")], { reference: "Model" }));
+    expect(asked).toMatchObject({ code: "candidate-missing" });
+    expect(asked?.message).toContain('got the same inputs as "Model"');
+  });
+
+  it("is refused where the two got other inputs: they would be blamed on a line", async () => {
+    const options = { reference: "Model", candidates: ["Port"] };
+    const asked = await refusal(compare([model, { ...port, inputs: { x: y } }], options));
+    expect(asked).toMatchObject({
+      code: "inputs-differ",
+      message: 'Model and Port did not get the same inputs: "x" differs',
+    });
+  });
+
+  it("is one call against itself: refused", async () => {
+    const same = { reference: "Model", candidates: ["Model"] };
+    expect(await refusal(compare([model, port], same))).toMatchObject({ code: "same-call" });
+  });
+
+  it("is compared once, however often it is named", async () => {
+    const twice = { candidates: ["Port", "Port"] };
+    expect(verdicts(await compare([model, port], twice))).toHaveLength(1);
+    expect(verdicts(await compare([model, port], { reference: "Model", ...twice }))).toHaveLength(
+      1,
+    );
   });
 
   it("is a candidate: only that is compared, with the reference that was found for it", async () => {

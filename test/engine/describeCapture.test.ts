@@ -90,6 +90,28 @@ describe("what the run of a script has to say", () => {
     expect(problems[0]?.nextStep).toContain("--timeout");
   });
 
+  it("is no more than the type of an exception that says nothing", () => {
+    const { problems } = said({ error: { type: "MemoryError", message: "", frames: [] } });
+    expect(problems[0]?.message).toMatch(/^the script raised MemoryError; what/);
+  });
+
+  it("is its exit code, where nothing else ended it", () => {
+    const { problems, atBest } = said({ exitCode: 3 });
+    expect(problems).toMatchObject([{ severity: "warning", code: "script-exit-code" }]);
+    expect(problems[0]?.message).toContain("exit code 3");
+    expect(atBest).toBe("pass");
+    expect(said({ exitCode: null }).problems).toEqual([]);
+    expect(said(raised).problems.map(({ code }) => code)).toEqual(["script-raised"]);
+  });
+
+  it("is each of the agent's own troubles, in its words", () => {
+    const { problems } = said({ problems: ["torch 1.4.0 could not be observed", "disk full"] });
+    expect(problems.map(({ code, message }) => [code, message])).toEqual([
+      ["capture-incomplete", "torch 1.4.0 could not be observed"],
+      ["capture-incomplete", "disk full"],
+    ]);
+  });
+
   it("is how much calls on equal inputs differed, for each that did: measured, not guessed", () => {
     const { problems, atBest } = said({
       traces: [
@@ -127,6 +149,7 @@ describe("what the run of a script has to say", () => {
     expect(problems).toMatchObject([{ code: "child-processes", severity: "information" }]);
     expect(problems[0]?.message).toMatch(/started 2 processes; what they computed was not seen/);
     expect(atBest).toBe("pass");
+    expect(said({ childProcesses: 1 }).problems[0]?.message).toMatch(/a process; what it computed/);
   });
 
   it("is all of that together, the end of the script first", () => {

@@ -33,6 +33,16 @@ describe("a script that cannot begin", () => {
     });
   });
 
+  it("is a folder without anything to run", async () => {
+    await the.script("folder.py/notes.txt", "");
+    const ended = await the.run(["folder.py"]);
+    expect(ended.code).toBe(2);
+    expect(ended.stderr).toMatch(
+      /^hstu-parity: the folder .*folder\.py has no __main__\.py to run$/m,
+    );
+    expect(ended.stderr).toMatch(/^ {2}Name a Python script, or -m and a module\.$/m);
+  });
+
   it("has a syntax error: Python's own words, and the line as a link", async () => {
     await the.script("wrong.py", "import json\ndef f(:\n    pass\n");
     const ended = await the.run(["wrong.py"]);
@@ -50,6 +60,17 @@ describe("a script that cannot begin", () => {
     expect(ended.code).toBe(2);
     expect(ended.stderr).toMatch(/^needs\.py:3:1: torch is not installed in .*bare environment/m);
     expect(ended.stderr).toMatch(/^ {2}Install it: ".*bare environment\/bin\/python" -m .*torch/m);
+  });
+
+  it("has a torch that cannot be watched: it runs as always, and what was not seen is said", async () => {
+    await the.script("old/torch/__init__.py", "__version__ = '1.4.0'\n");
+    await the.script("old/uses.py", "import torch\nprint(torch.__version__)\n");
+    const ended = await the.run(["old/uses.py"]);
+    expect([ended.code, ended.stderr]).toEqual([3, "1.4.0\n"]);
+    const { verdict, problems } = reportOf(ended);
+    expect(verdict).toBe("unknown");
+    const said = problems.find(({ code }) => code === "capture-incomplete");
+    expect(said?.message).toMatch(/^torch 1\.4\.0 could not be observed: /);
   });
 
   it("is given a Python that is too old: nothing of it runs", async () => {
@@ -99,9 +120,11 @@ describe("a script that ends otherwise than by its last line", { timeout: 60_000
   it("leaves by sys.exit(3) after its comparison: judged all the same, its code is in the report", async () => {
     await the.script("exits.py", models("model(x)\nport(x)\nraise SystemExit(3)\n"));
     const ended = await the.run(["exits.py"]);
-    const { verdict, run: itself } = reportOf(ended);
+    const { verdict, problems, run: itself } = reportOf(ended);
     expect([ended.code, verdict, itself.script?.exitCode]).toEqual([0, "pass", 3]);
     expect(ended.stderr).toBe("");
+    const said = problems.find(({ code }) => code === "script-exit-code");
+    expect(said?.message).toBe("the script ended with exit code 3");
   });
 
   it("leaves by sys.exit(3) before it called anything: said, and not taken for a crash", async () => {
@@ -109,7 +132,7 @@ describe("a script that ends otherwise than by its last line", { timeout: 60_000
     const ended = await the.run(["early.py"]);
     const { verdict, problems, run: itself } = reportOf(ended);
     expect([ended.code, verdict, itself.script?.exitCode]).toEqual([3, "unknown", 3]);
-    expect(problems.map(({ code }) => code)).toEqual(["nothing-captured"]);
+    expect(problems.map(({ code }) => code)).toEqual(["script-exit-code", "nothing-captured"]);
   });
 
   it("runs out of memory: its traceback, and what it had called is compared", async () => {
@@ -146,6 +169,13 @@ describe("a script that ends otherwise than by its last line", { timeout: 60_000
     expect(pairs.map((pair) => pair.verdict)).toEqual(["pass"]);
     expect([ended.code, verdict]).toEqual([0, "warn"]);
     expect(problems.map(({ message }) => message).join()).toContain("was ended by SIGKILL");
+  });
+
+  it("is killed before it called anything: nothing was compared, and that is said", async () => {
+    await the.script("aborts.py", "import os\nos.abort()\n");
+    const ended = await the.run(["aborts.py"]);
+    expect([ended.code, ended.stdout]).toEqual([2, ""]);
+    expect(ended.stderr).toMatch(/^hstu-parity: aborts\.py was ended by SIGABRT, and no model/m);
   });
 
   it("waits for ever after its calls: they are compared, and nobody of its group is left", async () => {
@@ -190,6 +220,18 @@ describe("a script that ends otherwise than by its last line", { timeout: 60_000
     running.child.kill("SIGKILL");
     await running.code;
     await vi.waitFor(async () => expect(await the.leftOver()).toEqual([]), 10_000);
+  });
+
+  it("is ended with a command line that is killed, although it cannot say so", async () => {
+    await the.script("stubborn.py", stubborn.replace(/^subprocess.*\nif .*\n.*\n/m, ""));
+    const running = the.start(["stubborn.py"]);
+    await running.says("waiting");
+    running.child.kill("SIGKILL");
+    await running.code;
+    // Its folders are left: nobody was there to remove them.
+    const temp = path.join(the.folder, "temp");
+    await vi.waitFor(async () => expect(await the.leftOver()).toEqual(await readdir(temp)), 10_000);
+    for (const name of await readdir(temp)) await rm(path.join(temp, name), { recursive: true });
   });
 
   it("is ended when the command line itself fails", async () => {
@@ -315,7 +357,7 @@ for _ in range(4):
     const ended = await the.run(["prints.py"]);
     expect(ended.code).toBe(3);
     expect(ended.stderr.length).toBe(2 * 4 * 2 ** 20);
-    expect(reportOf(ended).problems.map(({ code }) => code)).toEqual(["script-exit-code", "nothing-captured"]);
+    expect(reportOf(ended).problems.map(({ code }) => code)).toEqual(["nothing-captured"]);
   });
 
   it("give it what is typed, and an end where nothing is", async () => {
@@ -410,7 +452,21 @@ describe("a script's place", { timeout: 60_000 }, () => {
 });
 
 describe("a script that seeds nothing", { timeout: 60_000 }, () => {
-  it("is not cached, and that is said; how far its calls differ is measured", async () => {
+  it("is not cached, and that is said", async () => {
+    await the.script("dice.py", "import random\nprint(random.random())\n");
+    const printed = new Set<string>();
+    for (const _ of ["first", "second"]) {
+      const ended = await the.run(["dice.py"], { useCache: true });
+      const { problems, run: itself } = reportOf(ended);
+      expect(itself.cache).toBe("miss");
+      const kept = problems.find(({ code }) => code === "run-not-cached");
+      expect(kept?.message).toMatch(/draws random numbers without a seed \(random\)/);
+      printed.add(ended.stderr);
+    }
+    expect(printed.size).toBe(2);
+  });
+
+  it("differs from itself by what was measured, and nobody is blamed for that", async () => {
     await the.script(
       "unseeded.py",
       models(`
@@ -423,19 +479,19 @@ describe("a script that seeds nothing", { timeout: 60_000 }, () => {
         noisy = Noisy()
         for _ in range(3):
             noisy(x * 2)
-        model(x)
-        port(x)
+        copy = Noisy()
+        copy.load_state_dict(noisy.state_dict())
+        copy(x * 2)
       `),
     );
-    const first = reportOf(await the.run(["unseeded.py"], { useCache: true }));
-    const { message = "" } = first.problems.find(({ code }) => code === "results-differ") ?? {};
+    const ended = await the.run(["unseeded.py"]);
+    const { pairs, verdict, problems } = reportOf(ended);
+    expect([ended.code, verdict]).toEqual([3, "unknown"]);
+    expect(pairs.map(({ origins }) => origins)).toEqual([[]]);
+    const { message = "" } = problems.find(({ code }) => code === "results-differ") ?? {};
     expect(message).toMatch(/^Noisy gave different results for equal inputs in 3 calls: relL2 up/);
     const measured = Number(message.split(" ").at(-1));
     expect(measured).toBeGreaterThan(0);
     expect(measured).toBeLessThan(0.5);
-    const kept = first.problems.find(({ code }) => code === "run-not-cached");
-    expect(kept?.message).toMatch(/draws random numbers without a seed \(numpy\)/);
-    expect(first.run.cache).toBe("miss");
-    expect(reportOf(await the.run(["unseeded.py"], { useCache: true })).run.cache).toBe("miss");
   });
 });

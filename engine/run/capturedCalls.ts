@@ -32,7 +32,7 @@ export async function readCapturedCalls(
   const calls: CapturedCall[] = [];
   const idOf = uniqueIds();
   const expected = expectedIn(capture);
-  const traces = await joinEvaluations(capture.traces.filter(wasExecuted), folder);
+  const traces = await joinEvaluations(capture.traces, folder);
   const entries = traces
     .map((entry, index) => ({ entry, order: entry.order ?? index }))
     .sort((a, b) => a.order - b.order);
@@ -52,7 +52,7 @@ export async function readCapturedCalls(
         isJagged: [...propagateLayouts(trace).values()].some(({ kind }) => kind === "jagged"),
         dataOps: countDataOps(trace),
       };
-      if (common.dataOps === 0) continue;
+      if (common.dataOps === 0 || !wasCalled(entry, trace)) continue;
       const parameters = await readParameters(opened);
       const outputs = await outputsOf(opened);
       for (const feeds of await feedsOf(entry, opened, folder)) {
@@ -114,9 +114,9 @@ function expectedIn({ comparisons }: CaptureIndex): ReadonlySet<string> {
   return new Set(checks.map(({ traces }) => traces[1]));
 }
 
-/** A program that was compiled and never called computes nothing. */
-function wasExecuted({ kind, executions }: CapturedTrace): boolean {
-  return kind !== "compile" || (executions?.length ?? 0) > 0;
+/** A program that was compiled and never called computes nothing; in NVIDIA's own backend nobody counts the calls. */
+function wasCalled({ calls }: CapturedTrace, { ranOn }: TraceFile): boolean {
+  return calls > 0 || ranOn.standIns.length === 0;
 }
 
 async function outputsOf(opened: OpenedTrace): Promise<Subject["outputs"]> {

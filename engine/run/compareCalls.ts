@@ -76,7 +76,7 @@ export async function compareCalls(
     const result = await inUsersTerms(id, () =>
       compareCandidate(reference, candidate, { rules, signal, inputsAreKnown: true }),
     );
-    const isRandom = [referenceCall, call].some((one) => differingOf(one) > mostNonDeterminism);
+    const isRandom = [referenceCall, call].some((one) => !(differingOf(one) <= mostNonDeterminism));
     compared.push({ candidate, result: isRandom ? undecided(result) : result });
   }
   const problems = [...explainPairs(choice), ...explainQuestions(choice, options, callOf)];
@@ -139,7 +139,8 @@ function withNonDeterminism(
   observed: ObservedImplementation,
   nonDeterminism: number,
 ): ObservedImplementation {
-  if (nonDeterminism === 0) return observed;
+  // What is random is not judged at all.
+  if (nonDeterminism === 0 || !(nonDeterminism <= mostNonDeterminism)) return observed;
   const { observation } = observed;
   const tensors = new Map(
     [...observation.tensors].map(([key, tensor]) => [
@@ -256,11 +257,17 @@ export function requireSameCall(reference: CapturedCall, candidate: CapturedCall
       "Name two calls.",
     );
   }
-  const { differing } = relateInputs(reference, candidate);
-  if (differing.length === 0) return;
+  const { differing, twins, given, taken } = relateInputs(reference, candidate);
+  const nothingMeets =
+    twins.length + given + taken === 0 &&
+    reference.inputs.length > 0 &&
+    candidate.inputs.length > 0;
+  if (differing.length === 0 && !nothingMeets) return;
+  const which =
+    differing.length > 0 ? `: ${differing.map((name) => `"${name}"`).join(", ")} differs` : "";
   throw userError(
     "inputs-differ",
-    `${reference.id} and ${candidate.id} did not get the same inputs: ${differing.map((name) => `"${name}"`).join(", ")} differs`,
+    `${reference.id} and ${candidate.id} did not get the same inputs${which}`,
     "Give both the same inputs, or name two calls that got them.",
   );
 }

@@ -150,11 +150,20 @@ class Randomness(unittest.TestCase):
         self.check("import numpy as np; np.random.default_rng(5).random()", [], ["numpy.random.default_rng"])
         self.check("import numpy as np; np.random.seed(None); np.random.rand()", ["numpy"])
 
-    def test_torchs_generator_starts_seeded(self):
-        self.check("import torch; torch.rand(2)", [])
+    def test_torchs_generator_is_seeded_by_the_script_only(self):
+        self.check("import torch; torch.zeros(2)", [])
+        self.check("import torch; torch.rand(2)", ["torch"])
+        self.check("import torch; torch.nn.Linear(2, 2)", ["torch"])
         self.check("import torch; torch.manual_seed(1); torch.rand(2)", [], ["torch.manual_seed"])
-        self.check("import torch; torch.seed(); torch.rand(2)", ["torch"])
-        self.check("import torch; torch.random.seed(); torch.rand(2)", ["torch"])
+        self.check("import torch; torch.random.manual_seed(1); torch.rand(2)", [], ["torch.manual_seed"])
+        self.check("from torch import manual_seed; import torch; manual_seed(1); torch.rand(2)", [], ["torch.manual_seed"])
+        self.check("import torch; torch.rand(2); torch.manual_seed(1)", ["torch"], ["torch.manual_seed"])
+        self.check("import torch; torch.manual_seed(1); torch.seed(); torch.rand(2)", ["torch"], ["torch.manual_seed"])
+        forked = "with torch.random.fork_rng(): torch.manual_seed(1); torch.rand(2)"
+        self.check(f"import torch\n{forked}", [], ["torch.manual_seed"])
+        self.check(f"import torch\n{forked}\ntorch.rand(2)", ["torch"], ["torch.manual_seed"])
+        own = "torch.rand(2, generator=torch.Generator().manual_seed(3))"
+        self.check(f"import torch; {own}", [])
 
 
 class Processes(unittest.TestCase):

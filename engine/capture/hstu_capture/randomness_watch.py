@@ -13,9 +13,9 @@ _MAX_PLACES = 100
 
 class RandomnessWatch:
     """
-    Follows Python's and NumPy's global generators from the import of their modules. Drawing costs nothing: whether
-    numbers were drawn shows in the generator's state when it is seeded, and at the end. torch's generator starts with
-    the same seed in every process, so drawing from it unseeded gives the same numbers; only `torch.seed()` does not.
+    Follows the global generators of Python, NumPy and torch from the import of their modules; each starts with another
+    seed in every process. Drawing costs nothing: whether numbers were drawn shows in the generator's state when it is
+    seeded, and at the end.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,6 @@ class RandomnessWatch:
     def install(self) -> None:
         after_import("random", self._watch_random)
         after_import("numpy.random", self._watch_numpy)
-        after_import("torch.random", self._watch_torch)
         after_import("torch", self._watch_torch)
 
     def report(self) -> Dict[str, List[str]]:
@@ -72,17 +71,21 @@ class RandomnessWatch:
 
         return randbits
 
-    def _watch_torch(self, module: Any) -> None:
-        _wrap(module, "seed", lambda original: self._noting(original, "torch"))
-        _wrap(module, "manual_seed", self._seeding_where_given("torch.manual_seed"))
-
-    def _noting(self, original: Callable[..., Any], name: str) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def draw(*args: Any, **kwargs: Any) -> Any:
-            self.note_unseeded(name)
-            return original(*args, **kwargs)
-
-        return draw
+    def _watch_torch(self, torch: Any) -> None:
+        default = getattr(torch, "default_generator", None)
+        if default is None:
+            return
+        generator = _GlobalGenerator(self, "torch", default.get_state, lambda state: bytes(state.tolist()))
+        self._generators.append(generator)
+        # The same functions under two names: what one of them is replaced by, the other becomes as well.
+        for name, wrapper in (
+            ("seed", generator.seeding("torch.seed")),
+            ("manual_seed", generator.seeding("torch.manual_seed")),
+            ("get_rng_state", generator.reading()),
+            ("set_rng_state", generator.setting()),
+        ):
+            _wrap(torch, name, wrapper)
+            setattr(torch.random, name, getattr(torch, name))
 
     def _seeding_where_given(self, function: str) -> "_Wrapper":
         def wrapper(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -89,7 +89,6 @@ export function siteOf(frame: CapturedFrame | undefined, base: string): Site | u
 
 /** "ValueError: no data", or the type alone where there is nothing more to say. Colours and line breaks are left out. */
 export function namesError({ type, message }: Pick<CapturedError, "type" | "message">): string {
-  // eslint-disable-next-line no-control-regex -- an escape sequence begins with a control character
   const plain = message
     .replace(/\x1b\[[0-9;]*m/g, "")
     .replace(/\s+/g, " ")

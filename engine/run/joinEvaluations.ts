@@ -59,7 +59,9 @@ async function readPiece(
   const file = path.resolve(folder, entry.file);
   const [execution] = entry.executions ?? [];
   const read = (name: string | undefined): Promise<Map<string, TensorValue>> =>
-    name === undefined ? Promise.resolve(new Map()) : readSafetensors(path.resolve(folder, name));
+    name === undefined
+      ? Promise.resolve(new Map<string, TensorValue>())
+      : readSafetensors(path.resolve(folder, name));
   const [inputs, outputs] = [await read(execution?.inputs), await read(execution?.outputs)];
   const opened = await openTrace(file);
   try {

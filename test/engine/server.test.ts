@@ -20,6 +20,7 @@ import {
 } from "../../engine/protocol/requests.js";
 import { startServer } from "../../engine/server/server.js";
 import type { RunParity } from "../../engine/server/runs.js";
+import type { RunScript } from "../../engine/server/scriptRun.js";
 import { candidateLines, makeReport, referenceLines } from "./serverReport.js";
 
 /** The server at one end of a pair of streams, a bare client at the other. */
@@ -38,6 +39,7 @@ interface Client {
 let folder: string;
 let client: Client;
 let runParity: RunParity;
+let runScript: RunScript;
 
 beforeEach(async () => {
   folder = await realpath(await mkdtemp(path.join(os.tmpdir(), "server-")));
@@ -48,6 +50,7 @@ beforeEach(async () => {
     onProgress("Comparing", 0.5);
     return makeReport(folder);
   };
+  runScript = async () => makeReport(folder);
   client = await connect();
 });
 afterEach(async () => {
@@ -247,6 +250,9 @@ async function connect(lastReport?: string): Promise<Client> {
         : [],
     }),
     runnerEntry: "runner.mjs",
+    runScript: (options, choice) => runScript(options, choice),
+    agentFolder: "capture",
+    env: process.env,
   });
   const connection = createProtocolConnection(
     new StreamMessageReader(down),

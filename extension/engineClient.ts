@@ -98,7 +98,7 @@ export class EngineClient implements vscode.Disposable {
   /** The interpreters that can be chosen. Rejects when the engine does not run. */
   async interpreters(
     params: InterpretersParams,
-    token?: vscode.CancellationToken,
+    token = new vscode.CancellationTokenSource().token,
   ): Promise<InterpretersResult> {
     const client = await this.start();
     return client.sendRequest<InterpretersResult>(interpretersRequest, params, token);

@@ -98,10 +98,17 @@ export function tellFileMissing(file: string): void {
   offer("warning", vscode.l10n.t("{0} cannot be opened: it is not there.", file), []);
 }
 
+/** Why a report compares nothing; undefined when it compares something. */
+export function whyEmpty({ pairs, problems }: Report): Problem | undefined {
+  if (pairs.length > 0) return undefined;
+  return problems.find(({ severity }) => severity !== "information") ?? problems[0];
+}
+
 function tellReport(report: Report, target: RunTarget | undefined): void {
   const hit = report.run.cache === "hit";
+  const empty = whyEmpty(report);
   const summary = sentence(
-    report.summary,
+    ...(empty ? [empty.message, empty.nextStep] : [report.summary]),
     ...(hit
       ? [vscode.l10n.t("Nothing has changed since an earlier run, whose report this is")]
       : []),

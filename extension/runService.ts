@@ -4,7 +4,7 @@ import type { Problem } from "../engine/protocol/report.js";
 import type { RunResult } from "../engine/protocol/requests.js";
 import { runSettings, scriptSettings } from "./config.js";
 import type { EngineClient } from "./engineClient.js";
-import { isTrusted, tellNothingToRun, tellOutcome } from "./notify.js";
+import { isTrusted, tellNothingToRun, tellOutcome, whyEmpty } from "./notify.js";
 import type { ParityStore } from "./parityState.js";
 import { activePython } from "./pythonExtension.js";
 import { nameOf, type RunMemory, type RunTarget } from "./runTarget.js";
@@ -259,6 +259,11 @@ function exists(uri: vscode.Uri): Promise<boolean> {
 
 function reasonToStop(result: RunResult): { message: string; nextStep: string } | undefined {
   if (result.outcome === "failed") return { message: result.message, nextStep: result.nextStep };
-  const first = result.outcome === "invalid" ? result.problems[0] : undefined;
+  const first =
+    result.outcome === "invalid"
+      ? result.problems[0]
+      : result.outcome === "report"
+        ? whyEmpty(result.report)
+        : undefined;
   return first && { message: first.message, nextStep: first.nextStep };
 }

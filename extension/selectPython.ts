@@ -10,7 +10,7 @@ import { startFolder } from "./scriptChoice.js";
 
 type Item = vscode.QuickPickItem &
   (
-    | { readonly does: "enter" | "reset" | "nothing" }
+    | { readonly does: "enter" | "reset" | "nothing" | "wait" }
     | { readonly does: "take"; readonly interpreter: InterpreterFacts }
   );
 
@@ -42,14 +42,16 @@ export class PythonChoice {
   private async pick(): Promise<InterpreterFacts | "reset" | undefined> {
     const list = vscode.window.createQuickPick<Item>();
     list.title = vscode.l10n.t("The Python that runs scripts");
-    list.placeholder = vscode.l10n.t("Looking for interpreters");
     list.matchOnDescription = true;
     list.matchOnDetail = true;
     list.busy = true;
     list.show();
     const looking = new vscode.CancellationTokenSource();
     const answer = new Promise<Item | undefined>((resolve) => {
-      list.onDidAccept(() => resolve(list.selectedItems[0]));
+      list.onDidAccept(() => {
+        const [item] = list.selectedItems;
+        if (item?.does !== "wait") resolve(item);
+      });
       list.onDidHide(() => resolve(undefined));
     });
     list.onDidTriggerItemButton(({ item }) => {
@@ -58,7 +60,7 @@ export class PythonChoice {
     try {
       const filled = this.fill(list, looking.token);
       const chosen = await Promise.race([answer, filled.then(() => answer)]);
-      if (!chosen || chosen.does === "nothing") return undefined;
+      if (!chosen || chosen.does === "nothing" || chosen.does === "wait") return undefined;
       if (chosen.does === "take") return chosen.interpreter;
       return chosen.does === "reset" ? "reset" : await this.entered();
     } finally {
@@ -79,7 +81,8 @@ export class PythonChoice {
         does: "reset",
       });
     }
-    list.items = own;
+    const looking = vscode.l10n.t("Looking for interpreters");
+    list.items = [{ label: `$(loading~spin) ${looking}`, does: "wait" }, ...own];
     const { interpreters, problems } = await this.engine.interpreters(await this.wish(), token);
     list.items = [
       ...problems.map(({ message, nextStep }): Item => ({

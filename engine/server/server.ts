@@ -73,7 +73,8 @@ export function startServer(connection: Connection, parts: ServerParts): Server 
   const publish = (file: string): void => {
     const uri = uriOf(file);
     const own = [...(written.get(file) ?? []), ...(met.get(file) ?? [])];
-    const lines = own.length > 0 ? linesOf(documents.get(uri)?.getText() ?? "") : [];
+    const text = own.length > 0 ? documents.get(uri)?.getText() : undefined;
+    const lines = text === undefined ? [] : linesOf(text);
     const diagnostics: Diagnostic[] = [
       ...withoutDoubles(own).map((problem) => problemDiagnostic(problem, lines)),
       ...(shown?.diagnostics(file) ?? []),

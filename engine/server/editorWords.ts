@@ -15,6 +15,8 @@ export function inEditorWords(problem: Problem): Problem {
 const nextSteps: Readonly<Record<string, string>> = {
   "script-timeout":
     "Allow more time with the setting hstuParity.timeout, or give the script less to do.",
+  "script-raised":
+    "Mend the script: its own traceback is in its output (HSTU Parity: Show Script Output).",
   "script-not-started":
     "Check that this Python starts, or choose another one with HSTU Parity: Select Python.",
   "implementations-chosen": "Choose otherwise in a run file.",

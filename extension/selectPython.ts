@@ -167,15 +167,11 @@ function askPath(prompt: string, value = ""): Thenable<string | undefined> {
 }
 
 function itemOf(interpreter: InterpreterFacts): Item {
-  const { path: file, version, found, packages } = interpreter;
+  const { path: file, version, found } = interpreter;
   return {
     label: `Python ${version}`,
     description: `${vscode.workspace.asRelativePath(file)} · ${found}`,
-    detail: packages
-      .map(({ name, version: of, install }) =>
-        of === undefined ? vscode.l10n.t("{0} missing: {1}", name, install ?? "") : `${name} ${of}`,
-      )
-      .join(" · "),
+    detail: contentOf(interpreter),
     does: "take",
     interpreter,
     ...(installs(interpreter) !== "" && {
@@ -187,6 +183,18 @@ function itemOf(interpreter: InterpreterFacts): Item {
       ],
     }),
   };
+}
+
+/** "torch 2.13.0 · missing: fbgemm_gpu, nvtripy · COMMAND": the view cuts it off, the button copies all commands. */
+function contentOf({ packages }: InterpreterFacts): string {
+  const missing = packages.filter(({ version }) => version === undefined);
+  return [
+    ...packages.flatMap(({ name, version }) => (version === undefined ? [] : `${name} ${version}`)),
+    ...(missing.length > 0
+      ? [vscode.l10n.t("missing: {0}", missing.map(({ name }) => name).join(", "))]
+      : []),
+    ...missing.flatMap(({ install }) => install ?? []),
+  ].join(" · ");
 }
 
 function installs({ packages }: InterpreterFacts): string {

@@ -92,7 +92,6 @@ async function outcomeOf(
   signal: AbortSignal,
 ): Promise<RunResult> {
   try {
-    signal.throwIfAborted();
     const report = await makeReport(signal);
     signal.throwIfAborted();
     const reportFile = reportFileFor(storage, file);

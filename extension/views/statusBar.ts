@@ -38,7 +38,9 @@ function withPython(tooltip: string, { interpreter }: ParityState): string | vsc
   const { path, version, found } = interpreter;
   const text = new vscode.MarkdownString();
   text.isTrusted = { enabledCommands: ["hstuParity.selectPython"] };
-  text.appendText(`${tooltip}\n\nPython ${version}, ${found}: ${path}`);
+  // A line may break at a hyphen, and not at a minus sign.
+  const words = tooltip.replace(/(?<=\de)-(?=\d)/g, "−");
+  text.appendText(`${words}\n\nPython ${version}, ${found}: ${path}`);
   text.appendMarkdown(`\n\n[${vscode.l10n.t("Select Python")}](command:hstuParity.selectPython)`);
   return text;
 }

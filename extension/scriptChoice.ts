@@ -3,13 +3,13 @@ import * as vscode from "vscode";
 import type { Problem } from "../engine/protocol/report.js";
 
 /**
- * The script that a command is about: the given one, else the one in the active editor. It is saved first.
+ * The script that a command is about: the given one, else the one in the editor. It is saved first.
  * @returns its URI, or why there is none
  */
 export async function chooseScript(
   given: vscode.Uri | undefined,
 ): Promise<vscode.Uri | { readonly problem: Problem }> {
-  const active = vscode.window.activeTextEditor?.document;
+  const active = activeDocument();
   if (given === undefined && !active) {
     return no("script-not-open", "no Python script is open", openOne);
   }
@@ -46,6 +46,18 @@ export async function chooseScript(
   );
   if (!exists) return no("script-missing", `there is no script ${uri.fsPath}`, "Check the path.");
   return uri;
+}
+
+/** The panel or the output may have the focus: then a Python file that alone is in sight is meant. */
+function activeDocument(): vscode.TextDocument | undefined {
+  const { activeTextEditor, visibleTextEditors } = vscode.window;
+  const active = activeTextEditor?.document;
+  if (active?.languageId === "python") return active;
+  const inSight = new Set(
+    visibleTextEditors.map(({ document }) => document).filter((one) => one.languageId === "python"),
+  );
+  const [only] = inSight;
+  return inSight.size === 1 ? only : active;
 }
 
 /** Where a script starts: in its workspace folder, as VS Code's terminals do; one from elsewhere in its own folder. */

@@ -50,7 +50,7 @@ export class PythonChoice {
     const answer = new Promise<Item | undefined>((resolve) => {
       list.onDidAccept(() => {
         const [item] = list.selectedItems;
-        if (item?.does !== "wait") resolve(item);
+        if (item && item.does !== "wait") resolve(item);
       });
       list.onDidHide(() => resolve(undefined));
     });

@@ -308,6 +308,16 @@ suite("Run This Script", () => {
       assert.match(await scriptOutput("as it was"), /as it is/);
     });
 
+    test("with the focus in the panel, the script beside it is meant", async () => {
+      const script = await writeScript(folder(), "beside.py", ["print('beside the panel')"]);
+      await vscode.window.showTextDocument(script);
+      await vscode.commands.executeCommand("hstuParity.showLayerDiff");
+      await eventually("the panel to have the focus", () =>
+        vscode.window.activeTextEditor === undefined ? true : undefined,
+      );
+      assert.equal(reportIn(await runScript(undefined)).run.script?.file, "beside.py");
+    });
+
     const wrongSettings: [string, unknown, RegExp][] = [
       [
         "timeout",

@@ -22,8 +22,21 @@ import {
   type RunResult,
   type StaleChangedParams,
 } from "../engine/protocol/requests.js";
+import {
+  interpreterFound,
+  interpretersRequest,
+  runScriptRequest,
+  scriptPrinted,
+  type InterpreterFoundParams,
+  type InterpretersParams,
+  type InterpretersResult,
+  type RunScriptParams,
+  type ScriptPrintedParams,
+} from "../engine/protocol/scriptRequests.js";
 import { tellEngineGone, tellEngineRestarted } from "./notify.js";
 import type { ParityStore } from "./parityState.js";
+
+type OnProgress = (text: string, percent?: number) => void;
 
 const lastReportKey = "hstuParity.lastReport";
 
@@ -38,6 +51,13 @@ export class EngineClient implements vscode.Disposable {
   private restarts: number[] = [];
   private toldRestart = false;
   private tokens = 0;
+  private readonly printed = new vscode.EventEmitter<ScriptPrintedParams>();
+  private readonly found = new vscode.EventEmitter<InterpreterFoundParams>();
+
+  /** What the script under way prints. */
+  readonly onDidPrint = this.printed.event;
+  /** The interpreter that the script under way is run with. */
+  readonly onDidFindInterpreter = this.found.event;
 
   constructor(
     private readonly context: vscode.ExtensionContext,
@@ -52,11 +72,43 @@ export class EngineClient implements vscode.Disposable {
     return this.starting;
   }
 
+  /** Whether a report was shown last in this workspace, which the engine shows again when it starts. */
+  get hasLastReport(): boolean {
+    return this.context.workspaceState.get<string>(lastReportKey) !== undefined;
+  }
+
   /** Runs a run file. A dead engine is a failed run, never an exception. */
-  async run(
+  run(
     params: Omit<RunParams, "workDoneToken">,
     token: vscode.CancellationToken,
-    onProgress: (text: string, percent?: number) => void,
+    onProgress: OnProgress,
+  ): Promise<RunResult> {
+    return this.request(runRequest, params, token, onProgress);
+  }
+
+  /** Runs a Python script, in the same way. */
+  runScript(
+    params: Omit<RunScriptParams, "workDoneToken">,
+    token: vscode.CancellationToken,
+    onProgress: OnProgress,
+  ): Promise<RunResult> {
+    return this.request(runScriptRequest, params, token, onProgress);
+  }
+
+  /** The interpreters that can be chosen. Rejects when the engine does not run. */
+  async interpreters(
+    params: InterpretersParams,
+    token = new vscode.CancellationTokenSource().token,
+  ): Promise<InterpretersResult> {
+    const client = await this.start();
+    return client.sendRequest<InterpretersResult>(interpretersRequest, params, token);
+  }
+
+  private async request(
+    method: string,
+    params: object,
+    token: vscode.CancellationToken,
+    onProgress: OnProgress,
   ): Promise<RunResult> {
     let client: LanguageClient;
     try {
@@ -69,7 +121,7 @@ export class EngineClient implements vscode.Disposable {
       if (value.kind === "report") onProgress(value.message ?? "", value.percentage);
     });
     try {
-      return await client.sendRequest<RunResult>(runRequest, { ...params, workDoneToken }, token);
+      return await client.sendRequest<RunResult>(method, { ...params, workDoneToken }, token);
     } catch (error) {
       return token.isCancellationRequested ? { outcome: "cancelled" } : engineFailure(error);
     } finally {
@@ -80,6 +132,8 @@ export class EngineClient implements vscode.Disposable {
   dispose(): void {
     void this.client?.dispose().catch(() => undefined);
     this.client = undefined;
+    this.printed.dispose();
+    this.found.dispose();
   }
 
   private async launch(): Promise<LanguageClient> {
@@ -96,6 +150,12 @@ export class EngineClient implements vscode.Disposable {
       this.clientOptions(),
     );
     client.onNotification(reportChanged, (params: ReportChangedParams) => this.onReport(params));
+    client.onNotification(scriptPrinted, (params: ScriptPrintedParams) =>
+      this.printed.fire(params),
+    );
+    client.onNotification(interpreterFound, (params: InterpreterFoundParams) =>
+      this.found.fire(params),
+    );
     client.onNotification(staleChanged, ({ files }: StaleChangedParams) =>
       this.store.update({ staleFiles: files }),
     );

@@ -1,35 +1,90 @@
 import path from "node:path";
 import * as vscode from "vscode";
+import type { Problem } from "../engine/protocol/report.js";
 import type { RunResult } from "../engine/protocol/requests.js";
-import { runSettings } from "./config.js";
+import { runSettings, scriptSettings } from "./config.js";
 import type { EngineClient } from "./engineClient.js";
-import { tellNothingToRun, tellOutcome, tellUntrusted } from "./notify.js";
+import { isTrusted, tellNothingToRun, tellOutcome, whyEmpty } from "./notify.js";
 import type { ParityStore } from "./parityState.js";
+import { activePython } from "./pythonExtension.js";
+import { nameOf, type RunMemory, type RunTarget } from "./runTarget.js";
+import { joinArguments, splitArguments } from "./scriptArguments.js";
+import { chooseScript, startFolder } from "./scriptChoice.js";
+import type { ScriptOutput } from "./views/scriptOutput.js";
 
-const lastRunFileKey = "hstuParity.lastRunFile";
+export interface ScriptWishes {
+  /** Default: those that it was last given. */
+  readonly args?: readonly string[];
+  readonly noCache?: boolean;
+}
 
 /** Owns the run under way: its progress, its cancel button, what it ended with. */
 export class RunService implements vscode.Disposable {
   private current: vscode.CancellationTokenSource | undefined;
+  private readonly listening: vscode.Disposable;
 
   constructor(
     private readonly engine: EngineClient,
     private readonly store: ParityStore,
-    private readonly memory: vscode.Memento,
+    private readonly memory: RunMemory,
+    private readonly output: ScriptOutput,
     private readonly log: vscode.LogOutputChannel,
-  ) {}
+  ) {
+    this.listening = vscode.Disposable.from(
+      engine.onDidPrint(({ script, text }) => output.print(script, text)),
+      engine.onDidFindInterpreter(({ script, interpreter }) => {
+        const { path, version, found, packages } = interpreter;
+        const installed = packages.map((item) => `${item.name} ${item.version ?? "not installed"}`);
+        log.info(`Python ${version}, ${found}: ${path}; ${installed.join(", ")}`);
+        output.started(script, interpreter, memory.argumentsOf(vscode.Uri.parse(script)));
+        store.update({ interpreter });
+      }),
+    );
+  }
 
   /** Runs the given run file, or the one that the user picks. Undefined when nothing was run. */
   async run(given?: vscode.Uri): Promise<RunResult | undefined> {
     if (!isTrusted()) return undefined;
-    const runFile = given ?? (await this.pick());
-    return runFile && this.execute(runFile);
+    const uri = given ?? (await this.pick());
+    return uri && this.execute({ kind: "runFile", uri });
+  }
+
+  /** Runs the given Python script, or the one in the active editor, and asks nothing. */
+  async runScript(
+    given: vscode.Uri | undefined,
+    { args, noCache }: ScriptWishes = {},
+  ): Promise<RunResult | undefined> {
+    if (!isTrusted()) return undefined;
+    const uri = await chooseScript(given);
+    if ("problem" in uri) return this.refuse(uri.problem);
+    const target = { kind: "script", uri, args: args ?? this.memory.argumentsOf(uri) } as const;
+    return this.execute(target, noCache);
+  }
+
+  /** Asks for the script's arguments first, those of the last time being there. */
+  async runScriptWithArguments(given?: vscode.Uri): Promise<RunResult | undefined> {
+    if (!isTrusted()) return undefined;
+    const uri = await chooseScript(given);
+    if ("problem" in uri) return this.refuse(uri.problem);
+    const line = await vscode.window.showInputBox({
+      title: vscode.l10n.t("Arguments of {0}", path.posix.basename(uri.path)),
+      prompt: vscode.l10n.t("Blanks separate, quotes keep together. Kept for the next run."),
+      value: joinArguments(this.memory.argumentsOf(uri)),
+      validateInput: (text) => {
+        const args = splitArguments(text);
+        return "wrong" in args ? args.wrong : undefined;
+      },
+    });
+    const args = line === undefined ? undefined : splitArguments(line);
+    return args && !("wrong" in args) ? this.runScript(uri, { args }) : undefined;
   }
 
   /** Runs what was run last; asks when nothing was. */
   async runAgain(): Promise<RunResult | undefined> {
     if (!isTrusted()) return undefined;
-    return this.run(await this.lastRunFile());
+    const { last } = this.memory;
+    if (!last || !(await exists(last.uri))) return this.run();
+    return last.kind === "script" ? this.runScript(last.uri) : this.run(last.uri);
   }
 
   cancel(): void {
@@ -39,50 +94,87 @@ export class RunService implements vscode.Disposable {
   dispose(): void {
     this.cancel();
     this.current?.dispose();
+    this.listening.dispose();
   }
 
-  private async execute(runFile: vscode.Uri): Promise<RunResult> {
+  private async execute(target: RunTarget, noCache = false): Promise<RunResult> {
     // A newer run replaces the one under way.
     this.current?.cancel();
     const own = new vscode.CancellationTokenSource();
     this.current = own;
-    await this.memory.update(lastRunFileKey, runFile.toString());
-    const name = path.posix.basename(runFile.path);
-    this.show({ runFile, text: vscode.l10n.t("Starting") });
+    await this.memory.keep(target);
+    this.show({ target, text: vscode.l10n.t("Starting") });
+    if (target.kind === "script") this.output.begin(target.uri);
     const result = await vscode.window.withProgress(
       {
         location: vscode.ProgressLocation.Notification,
-        title: vscode.l10n.t("HSTU Parity: {0}", name),
+        title: vscode.l10n.t("HSTU Parity: {0}", titleOf(target)),
         cancellable: true,
       },
       (progress, token) => {
         token.onCancellationRequested(() => own.cancel());
         let shown = 0;
-        return this.engine.run(
-          { runFile: runFile.toString(), ...runSettings(runFile) },
-          own.token,
-          (text, percent) => {
-            const increment = percent === undefined ? 0 : Math.max(0, percent - shown);
-            shown += increment;
-            progress.report({ message: text, increment });
-            if (this.current === own) {
-              this.show({
-                runFile,
-                text,
-                ...(percent !== undefined && { percent }),
-              });
-            }
-          },
-        );
+        return this.request(target, noCache, own.token, (text, percent) => {
+          const increment = percent === undefined ? 0 : Math.max(0, percent - shown);
+          shown += increment;
+          progress.report({ message: text, increment });
+          if (this.current === own) {
+            this.show({ target, text, ...(percent !== undefined && { percent }) });
+          }
+        });
       },
     );
     if (this.current === own) {
       this.current = undefined;
       this.show(undefined, result);
-      tellOutcome(result, runFile);
+      if (target.kind === "script") this.output.end(endOf(result));
+      tellOutcome(result, target);
     }
-    this.logOutcome(name, result);
+    this.logOutcome(nameOf(target), result);
     own.dispose();
+    return result;
+  }
+
+  private async request(
+    target: RunTarget,
+    noCache: boolean,
+    token: vscode.CancellationToken,
+    onProgress: (text: string, percent?: number) => void,
+  ): Promise<RunResult> {
+    const { uri } = target;
+    if (target.kind === "runFile") {
+      const checked = runSettings(uri);
+      if ("problems" in checked) return { outcome: "invalid", problems: checked.problems };
+      return this.engine.run({ runFile: uri.toString(), ...checked.settings }, token, onProgress);
+    }
+    const checked = scriptSettings(uri);
+    if ("problems" in checked) return { outcome: "invalid", problems: checked.problems };
+    const { python, useCache, ...settings } = checked.settings;
+    const active = python === undefined ? await activePython(uri, this.log) : undefined;
+    if (token.isCancellationRequested) return { outcome: "cancelled" };
+    const cwd = startFolder(uri);
+    return this.engine.runScript(
+      {
+        ...settings,
+        script: uri.toString(),
+        args: [...target.args],
+        cwd,
+        given: [
+          ...(python === undefined ? [] : [{ path: python, source: "setting" as const }]),
+          ...(active === undefined ? [] : [{ path: active, source: "python extension" as const }]),
+        ],
+        folders: [path.dirname(uri.fsPath), cwd],
+        noCache: noCache || !useCache,
+      },
+      token,
+      onProgress,
+    );
+  }
+
+  private refuse(problem: Problem): RunResult {
+    const result: RunResult = { outcome: "invalid", problems: [problem] };
+    tellOutcome(result, undefined);
+    this.log.warn(`${problem.code}: ${problem.message}. ${problem.nextStep}`);
     return result;
   }
 
@@ -116,7 +208,7 @@ export class RunService implements vscode.Disposable {
       tellNothingToRun();
       return undefined;
     }
-    const last = this.memory.get<string>(lastRunFileKey);
+    const last = this.memory.last?.uri.toString();
     const items = files
       .map((file) => ({
         label: path.posix.basename(file.path).replace(/\.parity\.json$/, ""),
@@ -133,27 +225,45 @@ export class RunService implements vscode.Disposable {
     });
     return chosen?.file;
   }
+}
 
-  private async lastRunFile(): Promise<vscode.Uri | undefined> {
-    const last = this.memory.get<string>(lastRunFileKey);
-    if (last === undefined) return undefined;
-    const file = vscode.Uri.parse(last);
-    const exists = await vscode.workspace.fs.stat(file).then(
-      () => true,
-      () => false,
-    );
-    return exists ? file : undefined;
+function titleOf(target: RunTarget): string {
+  const args = target.kind === "script" ? target.args : [];
+  return [nameOf(target), ...(args.length > 0 ? [joinArguments(args)] : [])].join(" ");
+}
+
+/** The last line of the script's output. */
+function endOf(result: RunResult): string {
+  switch (result.outcome) {
+    case "report": {
+      const { run } = result.report;
+      if (run.cache === "hit")
+        return "Nothing has changed since an earlier run: its report is shown.";
+      return `exit code ${run.script?.exitCode ?? 0}, ${(run.durationMs / 1000).toFixed(1)} s in all`;
+    }
+    case "invalid":
+      return result.problems.map((item) => `${item.message}. ${item.nextStep}`).join("\n# ");
+    case "failed":
+      return result.message;
+    case "cancelled":
+      return "cancelled";
   }
 }
 
-function isTrusted(): boolean {
-  if (vscode.workspace.isTrusted) return true;
-  tellUntrusted();
-  return false;
+function exists(uri: vscode.Uri): Promise<boolean> {
+  return Promise.resolve(vscode.workspace.fs.stat(uri)).then(
+    () => true,
+    () => false,
+  );
 }
 
 function reasonToStop(result: RunResult): { message: string; nextStep: string } | undefined {
   if (result.outcome === "failed") return { message: result.message, nextStep: result.nextStep };
-  const first = result.outcome === "invalid" ? result.problems[0] : undefined;
+  const first =
+    result.outcome === "invalid"
+      ? result.problems[0]
+      : result.outcome === "report"
+        ? whyEmpty(result.report)
+        : undefined;
   return first && { message: first.message, nextStep: first.nextStep };
 }

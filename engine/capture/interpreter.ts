@@ -51,7 +51,7 @@ export async function findInterpreter(options: FindInterpreterOptions): Promise<
 
   const passedOver: string[] = [];
   let unsupported: Interpreter | undefined;
-  for (const { file, source } of await candidates(folders, env, platform)) {
+  for (const { file, source } of await interpreterCandidates(folders, env, platform)) {
     signal.throwIfAborted();
     if (!(await isProgram(file))) continue;
     try {
@@ -92,7 +92,7 @@ async function givenInterpreter(
   const there = await stat(absolute).catch(() => undefined);
   // An environment's folder stands for its interpreter.
   const file = there?.isDirectory() ? pythonIn(absolute, platform) : absolute;
-  const where = `the interpreter ${file} (${words[source]})`;
+  const where = `the interpreter ${file} (${wordsOfSource[source]})`;
   const next = `Correct it, or remove it: then the active environment, a .venv or python3 is taken.`;
   if (!(await stat(file).catch(() => undefined))?.isFile()) {
     throw userError("python-not-found", `${where} does not exist`, next);
@@ -111,7 +111,7 @@ function supported(interpreter: Interpreter): Interpreter {
   const [major, minor] = supportedPython.oldest;
   throw userError(
     "python-unsupported",
-    `${file} (${words[source]}) is Python ${version}, and scripts can be watched from Python ${major}.${minor} on`,
+    `${file} (${wordsOfSource[source]}) is Python ${version}, and scripts can be watched from Python ${major}.${minor} on`,
     `Choose an interpreter with Python ${major}.${minor} to ${supportedPython.newest.join(".")}, or make an environment with one: python3.${supportedPython.newest[1]} -m venv .venv`,
   );
 }
@@ -123,21 +123,22 @@ function isSupported({ version }: ProbedInterpreter): boolean {
   return major > oldestMajor || (major === oldestMajor && minor >= oldestMinor);
 }
 
-interface Candidate {
+export interface InterpreterCandidate {
   readonly file: string;
   readonly source: InterpreterSource;
 }
 
-async function candidates(
+/** Where an interpreter may lie that nobody chose, the most important place first; many of these do not exist. */
+export async function interpreterCandidates(
   folders: readonly string[],
   env: NodeJS.ProcessEnv,
   platform: NodeJS.Platform,
-): Promise<Candidate[]> {
+): Promise<InterpreterCandidate[]> {
   const active = env["VIRTUAL_ENV"];
   const conda = env["CONDA_PREFIX"];
   // Conda's base environment is active in every shell of many users, so it says less than a project's own .venv.
   const base = env["CONDA_DEFAULT_ENV"] === "base";
-  const ofConda: Candidate[] = conda
+  const ofConda: InterpreterCandidate[] = conda
     ? [
         {
           file:
@@ -213,7 +214,8 @@ async function firstFolder(folders: readonly string[]): Promise<string> {
   return process.cwd();
 }
 
-const words: Readonly<Record<InterpreterSource, string>> = {
+/** How an interpreter was found, as it is said after its path. */
+export const wordsOfSource: Readonly<Record<InterpreterSource, string>> = {
   option: "given on the command line",
   "run file": "given by the run file",
   setting: "from the settings",

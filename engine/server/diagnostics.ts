@@ -45,10 +45,13 @@ export function findingDiagnostic(finding: Finding, placeOf: PlaceOf): Diagnosti
   };
 }
 
-/** A problem of a run file at its place; without a place it stands on the first line. */
+/**
+ * A problem of a run file or a script at its place; without a place it stands on the first line. Without lines, those
+ * of a file that is not open, the place is taken as it is.
+ */
 export function problemDiagnostic(problem: Problem, lines: readonly string[]): Diagnostic {
   const site = problem.site ?? { file: "", line: 1, function: "" };
-  const line = Math.min(Math.max(1, site.line), Math.max(1, lines.length));
+  const line = Math.min(Math.max(1, site.line), lines.length > 0 ? lines.length : Infinity);
   const message = problem.message.replace(/[.\s]+$/, "");
   return {
     range: rangeOf(site, { line, text: lines[line - 1] }),

@@ -4,10 +4,13 @@ import path from "node:path";
 import type { Report } from "../protocol/report.js";
 import { userError } from "../protocol/userError.js";
 
-/** Where the report of a run file is kept: NAME.parity-report.json, in a folder of its own for each place of a NAME. */
-export function reportFileFor(storage: string, runFile: string): string {
-  const name = path.basename(runFile).replace(/\.parity\.json$/, "");
-  const place = createHash("sha256").update(runFile).digest("hex").slice(0, 12);
+/**
+ * Where the report of a run file or a script is kept: NAME.parity-report.json, in a folder of its own for each place of
+ * a NAME.
+ */
+export function reportFileFor(storage: string, file: string): string {
+  const name = path.basename(file).replace(/\.parity\.json$|\.pyw?$/, "");
+  const place = createHash("sha256").update(file).digest("hex").slice(0, 12);
   return path.join(storage, place, `${name}.parity-report.json`);
 }
 

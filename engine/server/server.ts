@@ -25,35 +25,56 @@ import {
   type StaleChangedParams,
 } from "../protocol/requests.js";
 import type { RunFile } from "../protocol/runFile.js";
+import {
+  interpreterFound,
+  interpretersRequest,
+  runScriptRequest,
+  scriptPrinted,
+  type InterpreterFoundParams,
+  type InterpretersParams,
+  type InterpretersResult,
+  type RunScriptParams,
+  type ScriptPrintedParams,
+} from "../protocol/scriptRequests.js";
 import { problemDiagnostic } from "./diagnostics.js";
+import { listInterpreters } from "./interpreters.js";
 import { linesOf } from "./lineTracker.js";
 import { readReport } from "./reportFile.js";
-import { createRuns, type RunParity } from "./runs.js";
+import { createRuns, type RunsParts } from "./runs.js";
+import { forwardOutput } from "./scriptOutput.js";
 import { showReport, type ShownReport } from "./shownReport.js";
 import { fileKey } from "./siteIndex.js";
 
-export interface ServerParts {
-  readonly runParity: RunParity;
+export interface ServerParts extends RunsParts {
   readonly parseRunFile: (text: string, file: string) => { runFile?: RunFile; problems: Problem[] };
-  /** The bundled runner child. */
-  readonly runnerEntry: string;
+  readonly env: NodeJS.ProcessEnv;
 }
 
-/** The engine as a language server: runs run files, and shows the last report as diagnostics and hovers. */
-export function startServer(connection: Connection, parts: ServerParts): void {
+export interface Server {
+  /** Ends all runs and the processes that they started, before it returns. */
+  stop(): void;
+}
+
+/**
+ * The engine as a language server: runs run files and scripts, and shows the last report as diagnostics and hovers.
+ */
+export function startServer(connection: Connection, parts: ServerParts): Server {
   const documents = new TextDocuments(TextDocument);
-  const runs = createRuns(parts.runParity, parts.runnerEntry);
+  const runs = createRuns(parts);
   let options: EngineOptions | undefined;
   let shown: ShownReport | undefined;
   let stale = "";
-  /** By file: what the run file itself says, and what the last run said about it. */
+  /** By file: what the run file itself says, and what the last run said about a run file or a script. */
   const written = new Map<string, readonly Problem[]>();
   const met = new Map<string, readonly Problem[]>();
+  /** Versions of the open documents when they were opened: that event counts as a change of their content too. */
+  const opened = new Map<string, number>();
 
   const publish = (file: string): void => {
     const uri = uriOf(file);
     const own = [...(written.get(file) ?? []), ...(met.get(file) ?? [])];
-    const lines = own.length > 0 ? linesOf(documents.get(uri)?.getText() ?? "") : [];
+    const text = own.length > 0 ? documents.get(uri)?.getText() : undefined;
+    const lines = text === undefined ? [] : linesOf(text);
     const diagnostics: Diagnostic[] = [
       ...withoutDoubles(own).map((problem) => problemDiagnostic(problem, lines)),
       ...(shown?.diagnostics(file) ?? []),
@@ -126,32 +147,81 @@ export function startServer(connection: Connection, parts: ServerParts): void {
       if (file === undefined || !options) {
         return notRunnable(params.runFile);
       }
-      const cancel = new AbortController();
-      if (token.isCancellationRequested) cancel.abort();
-      const listening = token.onCancellationRequested(() => cancel.abort());
-      const progress = progressOf(connection, params.workDoneToken);
-      progress.begin(path.basename(file));
-      try {
+      const { storage } = options;
+      return withProgress(file, params.workDoneToken, token, async (progress, signal) => {
         const { provider, timeoutSeconds } = params;
-        const result = await runs.run(
+        return runs.run(
           {
             runFile: file,
             text: documents.get(uriOf(file))?.getText(),
-            storage: options.storage,
-            onProgress: (stage, fraction) => progress.report(stage, fraction),
+            storage,
+            onProgress: progress.report,
             ...(provider && { provider }),
             ...(timeoutSeconds !== undefined && { timeoutSeconds }),
           },
-          cancel.signal,
+          signal,
         );
-        await showOutcome(file, result);
-        return result;
-      } finally {
-        listening.dispose();
-        progress.end();
-      }
+      });
     },
   );
+
+  connection.onRequest(
+    runScriptRequest,
+    async (params: RunScriptParams, token: CancellationToken): Promise<RunResult> => {
+      const { script: uri, workDoneToken, ...wishes } = params;
+      const file = fileOf(uri);
+      if (file === undefined || !options) return notRunnable(uri);
+      const { storage } = options;
+      return withProgress(file, workDoneToken, token, async (progress, signal) => {
+        const output = forwardOutput((text) => {
+          const printed: ScriptPrintedParams = { script: uri, text };
+          void connection.sendNotification(scriptPrinted, printed);
+        });
+        try {
+          return await runs.runScript(
+            {
+              ...wishes,
+              script: file,
+              storage,
+              env: parts.env,
+              onProgress: progress.report,
+              onInterpreter: (interpreter) => {
+                const found: InterpreterFoundParams = { script: uri, interpreter };
+                void connection.sendNotification(interpreterFound, found);
+              },
+              onOutput: output.add,
+            },
+            signal,
+          );
+        } finally {
+          output.end();
+        }
+      });
+    },
+  );
+
+  connection.onRequest(
+    interpretersRequest,
+    (params: InterpretersParams, token: CancellationToken): Promise<InterpretersResult> =>
+      listInterpreters(params, parts.env, signalOf(token)),
+  );
+
+  const withProgress = async (
+    file: string,
+    workDoneToken: string | number | undefined,
+    token: CancellationToken,
+    run: (progress: Progress, signal: AbortSignal) => Promise<RunResult>,
+  ): Promise<RunResult> => {
+    const progress = progressOf(connection, workDoneToken);
+    progress.begin(path.basename(file));
+    try {
+      const result = await run(progress, signalOf(token));
+      await showOutcome(file, result);
+      return result;
+    } finally {
+      progress.end();
+    }
+  };
 
   const showOutcome = async (file: string, result: RunResult): Promise<void> => {
     if (result.outcome === "cancelled") return;
@@ -166,8 +236,9 @@ export function startServer(connection: Connection, parts: ServerParts): void {
         const at = problem.site?.file
           ? fileKey(path.resolve(path.dirname(file), problem.site.file))
           : file;
-        // A problem of another file (a model, a trace) is shown on the run file, which the user can mend.
-        const place = isRunFile(at) ? at : file;
+        // A problem of another file (a model, a trace) is shown on the run file, which the user can mend; a script's
+        // modules can be mended themselves.
+        const place = isRunFile(at) || !isRunFile(file) ? at : file;
         const here = place === at ? problem : withoutSite(problem);
         met.set(place, [...(met.get(place) ?? []), here]);
       }
@@ -184,16 +255,22 @@ export function startServer(connection: Connection, parts: ServerParts): void {
     return { contents: { kind: MarkupKind.Markdown, value } };
   });
 
+  documents.onDidOpen(({ document }) => opened.set(document.uri, document.version));
+
   documents.onDidChangeContent(({ document }) => {
     parseOpenRunFile(document);
     const file = fileOf(document.uri);
-    if (file === undefined || !shown?.files.includes(file)) return;
+    if (file === undefined) return;
+    // What the last run said about a script's line is no longer about this text.
+    if (opened.get(document.uri) !== document.version && met.delete(file)) publish(file);
+    if (!shown?.files.includes(file)) return;
     shown.setText(file, document.getText());
     publish(file);
     tellStale();
   });
 
   documents.onDidClose(({ document }) => {
+    opened.delete(document.uri);
     const file = fileOf(document.uri);
     if (file === undefined) return;
     if (written.delete(file)) publish(file);
@@ -209,12 +286,13 @@ export function startServer(connection: Connection, parts: ServerParts): void {
 
   documents.listen(connection);
   connection.listen();
+  return { stop: () => runs.cancelAll() };
 }
 
 interface Progress {
-  begin(title: string): void;
-  report(stage: string, fraction?: number): void;
-  end(): void;
+  readonly begin: (title: string) => void;
+  readonly report: (stage: string, fraction?: number) => void;
+  readonly end: () => void;
 }
 
 function progressOf(connection: Connection, token: string | number | undefined): Progress {
@@ -242,6 +320,13 @@ function progressOf(connection: Connection, token: string | number | undefined):
 }
 
 type WorkDoneValue = WorkDoneProgressBegin | WorkDoneProgressReport | WorkDoneProgressEnd;
+
+function signalOf(token: CancellationToken): AbortSignal {
+  const cancel = new AbortController();
+  if (token.isCancellationRequested) cancel.abort();
+  token.onCancellationRequested(() => cancel.abort());
+  return cancel.signal;
+}
 
 function notRunnable(uri: string): RunResult {
   return {

@@ -118,7 +118,8 @@ export class LayerDiffPanel implements vscode.Disposable {
   private sync(state: ParityState): void {
     if (!this.ready) return;
     this.post(stateMessage(state));
-    if (state.report && state.report !== this.shownReport) {
+    // A report without a pair is a reason and nothing to draw: the state has said it.
+    if (state.report && state.report.pairs.length > 0 && state.report !== this.shownReport) {
       this.shownReport = state.report;
       this.post({
         type: "showReport",

@@ -21,7 +21,7 @@ export function createStatusBar(store: ParityStore): vscode.Disposable {
   const draw = (state: ParityState): void => {
     const { text, spoken, tooltip } = wordsOf(state);
     item.text = text;
-    item.tooltip = tooltip;
+    item.tooltip = withPython(tooltip, state);
     item.accessibilityInformation = {
       label: `HSTU Parity: ${spoken}`,
       role: "button",
@@ -30,6 +30,19 @@ export function createStatusBar(store: ParityStore): vscode.Disposable {
   draw(store.value);
   item.show();
   return vscode.Disposable.from(item, store.onDidChange(draw));
+}
+
+/** The Python of the last script stands below what there is to say, with a link that chooses another one. */
+function withPython(tooltip: string, { interpreter }: ParityState): string | vscode.MarkdownString {
+  if (!interpreter) return tooltip;
+  const { path, version, found } = interpreter;
+  const text = new vscode.MarkdownString();
+  text.isTrusted = { enabledCommands: ["hstuParity.selectPython"] };
+  // A line may break at a hyphen, and not at a minus sign.
+  const words = tooltip.replace(/(?<=\de)-(?=\d)/g, "−");
+  text.appendText(`${words}\n\nPython ${version}, ${found}: ${path}`);
+  text.appendMarkdown(`\n\n[${vscode.l10n.t("Select Python")}](command:hstuParity.selectPython)`);
+  return text;
 }
 
 function wordsOf(state: ParityState): {

@@ -1,4 +1,4 @@
-import { mkdtemp, realpath, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdtemp, realpath, rm, writeFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { Duplex } from "node:stream";
@@ -18,8 +18,15 @@ import {
   type ReportChangedParams,
   type RunResult,
 } from "../../engine/protocol/requests.js";
-import { startServer } from "../../engine/server/server.js";
+import {
+  interpreterFound,
+  runScriptRequest,
+  scriptPrinted,
+} from "../../engine/protocol/scriptRequests.js";
+import { userError } from "../../engine/protocol/userError.js";
+import { startServer, type Server } from "../../engine/server/server.js";
 import type { RunParity } from "../../engine/server/runs.js";
+import type { RunScript } from "../../engine/server/scriptRun.js";
 import { candidateLines, makeReport, referenceLines } from "./serverReport.js";
 
 /** The server at one end of a pair of streams, a bare client at the other. */
@@ -28,7 +35,9 @@ interface Client {
   readonly diagnostics: Map<string, Diagnostic[]>;
   readonly reports: ReportChangedParams[];
   readonly stale: string[][];
+  readonly server: Server;
   run(name?: string, workDoneToken?: string): Promise<RunResult>;
+  script(name: string, python: string): Promise<RunResult>;
   open(name: string, text: string): Promise<void>;
   change(name: string, text: string): Promise<void>;
   hover(name: string, line: number): Promise<string | undefined>;
@@ -38,6 +47,7 @@ interface Client {
 let folder: string;
 let client: Client;
 let runParity: RunParity;
+let runScript: RunScript;
 
 beforeEach(async () => {
   folder = await realpath(await mkdtemp(path.join(os.tmpdir(), "server-")));
@@ -48,6 +58,7 @@ beforeEach(async () => {
     onProgress("Comparing", 0.5);
     return makeReport(folder);
   };
+  runScript = async () => makeReport(folder);
   client = await connect();
 });
 afterEach(async () => {
@@ -218,6 +229,57 @@ describe("the engine as a language server", () => {
     expect(client.of("port.py").map((item) => item.range.start.line)).toEqual([6]);
     expect(client.stale.at(-1)).toEqual(["port.py"]);
   });
+
+  it("runs a script: its interpreter and output are told, its report is shown", async () => {
+    const told: unknown[] = [];
+    for (const method of [interpreterFound, scriptPrinted]) {
+      client.connection.onNotification(method, (params) => void told.push(params));
+    }
+    runScript = async ({ onOutput }) => {
+      onOutput?.("stdout", "hello");
+      return makeReport(folder);
+    };
+    const python = await fakePython(folder);
+    const result = await client.script("port.py", python);
+    expect(result.outcome).toBe("report");
+    await settle();
+    expect(told).toMatchObject([
+      { script: uri("port.py"), interpreter: { path: python, found: "from the settings" } },
+      { script: uri("port.py"), text: "hello" },
+    ]);
+    expect(client.of("port.py").filter((item) => item.severity === 1)).toHaveLength(1);
+    expect(await client.hover("port.py", 7)).toContain("relL2 **0.920**");
+  });
+
+  it("puts a script's problem on its line, also in a module that is not open, until that line's file is edited", async () => {
+    const python = await fakePython(folder);
+    const at = { file: path.join(folder, "reference.py"), line: 5, function: "forward" };
+    runScript = () => Promise.reject(userError("script-raised", "it raised", "Mend it.", at));
+    expect((await client.script("port.py", python)).outcome).toBe("invalid");
+    await settle();
+    expect(client.of("reference.py").map((item) => item.range.start.line)).toEqual([4]);
+    expect(client.of("port.py")).toEqual([]);
+    await client.open("reference.py", referenceLines.join("\n"));
+    expect(client.of("reference.py")).toHaveLength(1);
+    await client.change("reference.py", ["# mended", ...referenceLines].join("\n"));
+    expect(client.of("reference.py")).toEqual([]);
+  });
+
+  it("ends a script's run when it stops", async () => {
+    let aborted = false;
+    runScript = ({ signal }) =>
+      new Promise((_, reject) =>
+        signal.addEventListener("abort", () => {
+          aborted = true;
+          reject(signal.reason as Error);
+        }),
+      );
+    const running = client.script("port.py", await fakePython(folder));
+    await settle();
+    client.server.stop();
+    expect(aborted).toBe(true);
+    expect((await running).outcome).toBe("cancelled");
+  });
 });
 
 function uri(name: string): string {
@@ -229,25 +291,41 @@ function settle(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, 60));
 }
 
+/** A shell script that answers as an interpreter does. */
+async function fakePython(place: string): Promise<string> {
+  const file = path.join(place, "python");
+  const answer = { version: "3.11.7", prefix: place, searchPath: [], packages: {} };
+  const text = JSON.stringify({ ...answer, installer: "pip" });
+  await writeFile(file, `#!/bin/sh\nprintf '%s' 'hstu-parity-interpreter:${text}'\n`);
+  await chmod(file, 0o755);
+  return file;
+}
+
 async function connect(lastReport?: string): Promise<Client> {
   const [up, down] = [pipe(), pipe()];
-  startServer(createConnection(new StreamMessageReader(up), new StreamMessageWriter(down)), {
-    runParity: (options) => runParity(options),
-    parseRunFile: (text, file) => ({
-      problems: text.includes("bad")
-        ? [
-            {
-              severity: "error",
-              code: "bad-field",
-              message: "bad",
-              nextStep: "Remove it.",
-              site: { file, line: 2, column: 3, endColumn: 6, function: "" },
-            },
-          ]
-        : [],
-    }),
-    runnerEntry: "runner.mjs",
-  });
+  const server = startServer(
+    createConnection(new StreamMessageReader(up), new StreamMessageWriter(down)),
+    {
+      runParity: (options) => runParity(options),
+      parseRunFile: (text, file) => ({
+        problems: text.includes("bad")
+          ? [
+              {
+                severity: "error",
+                code: "bad-field",
+                message: "bad",
+                nextStep: "Remove it.",
+                site: { file, line: 2, column: 3, endColumn: 6, function: "" },
+              },
+            ]
+          : [],
+      }),
+      runnerEntry: "runner.mjs",
+      runScript: (options, choice) => runScript(options, choice),
+      agentFolder: "capture",
+      env: process.env,
+    },
+  );
   const connection = createProtocolConnection(
     new StreamMessageReader(down),
     new StreamMessageWriter(up),
@@ -278,12 +356,21 @@ async function connect(lastReport?: string): Promise<Client> {
   await connection.sendNotification("initialized", {});
   let version = 1;
   return {
+    server,
     connection,
     diagnostics,
     reports,
     stale,
     run: (name = "story.parity.json", workDoneToken) =>
       connection.sendRequest(runRequest, { runFile: uri(name), workDoneToken }),
+    script: (name, python) =>
+      connection.sendRequest(runScriptRequest, {
+        script: uri(name),
+        args: [],
+        cwd: folder,
+        given: [{ path: python, source: "setting" }],
+        folders: [folder],
+      }),
     open: async (name, text) => {
       await connection.sendNotification("textDocument/didOpen", {
         textDocument: { uri: uri(name), languageId: "python", version: ++version, text },

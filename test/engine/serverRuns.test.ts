@@ -5,7 +5,13 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { RunResult } from "../../engine/protocol/requests.js";
 import { userError } from "../../engine/protocol/userError.js";
 import { RunnerFailure } from "../../engine/runner/executor.js";
-import { createRuns, type RunParity, type RunRequest } from "../../engine/server/runs.js";
+import {
+  createRuns,
+  type RunParity,
+  type RunRequest,
+  type RunsParts,
+} from "../../engine/server/runs.js";
+import type { RunScript } from "../../engine/server/scriptRun.js";
 import { makeReport } from "./serverReport.js";
 
 let folder: string;
@@ -29,7 +35,12 @@ function run(
   change: Partial<RunRequest> = {},
   signal = new AbortController().signal,
 ): Promise<RunResult> {
-  return createRuns(runParity, "runner.mjs").run(request(change), signal);
+  return createRuns(partsOf(runParity)).run(request(change), signal);
+}
+
+function partsOf(runParity: RunParity): RunsParts {
+  const runScript: RunScript = () => Promise.reject(new Error("no script is run here"));
+  return { runParity, runScript, runnerEntry: "runner.mjs", agentFolder: "capture" };
 }
 
 /** Waits for its abort, as a run in the middle of an evaluation does. */
@@ -91,8 +102,7 @@ describe("a run", () => {
   it("is cancelled by a newer run of the same file, and only of the same", async () => {
     let calls = 0;
     const runs = createRuns(
-      (options) => (++calls < 3 ? endless(options) : Promise.resolve(makeReport(folder))),
-      "",
+      partsOf((options) => (++calls < 3 ? endless(options) : Promise.resolve(makeReport(folder)))),
     );
     const never = new AbortController();
     const first = runs.run(request(), never.signal);

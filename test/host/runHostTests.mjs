@@ -3,13 +3,15 @@
 // (test/support/codeWeb). Says which one ran. The bundles in dist/ must be built.
 //
 // VSCODE_EXECUTABLE names an installed VS Code; HSTU_PARITY_HOST=desktop|web insists on one host;
+// HSTU_PARITY_PYTHON names another Python with torch, fbgemm and nvtripy than the repository's;
 // HSTU_PARITY_EXTENSION and HSTU_PARITY_TEST_FOLDER name another extension and another sample than the repository's.
-import { chmod, cp, mkdtemp, rm } from "node:fs/promises";
+import { chmod, cp, mkdtemp, readFile, rm } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { downloadAndUnzipVSCode, runTests } from "@vscode/test-electron";
 import { build } from "esbuild";
+import { python } from "../../scripts/setup.mjs";
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
 const out = path.join(root, "dist/test");
@@ -19,20 +21,41 @@ const insisted = process.env.HSTU_PARITY_HOST;
 await bundleTests();
 const host = await chooseHost();
 console.log(`host tests run in ${host.name}`);
-// The tests edit files: they get a copy.
-const folder = await mkdtemp(path.join(os.tmpdir(), "hstu-parity-host-"));
+// The tests edit files: they get a copy. Reports of scripts are cached in a folder of their own.
+const place = await mkdtemp(path.join(os.tmpdir(), "hstu-parity-host-"));
+const folder = path.join(place, "sample");
 await cp(sample, folder, { recursive: true });
-const code = await runTests({
-  vscodeExecutablePath: host.executable,
-  extensionDevelopmentPath: process.env.HSTU_PARITY_EXTENSION ?? root,
-  extensionTestsPath: path.join(out, "host/index.cjs"),
-  launchArgs: [folder, "--disable-extensions"],
-}).catch((error) => {
-  console.error(String(error));
-  return 1;
-});
-await rm(folder, { recursive: true, force: true });
-process.exit(code);
+process.env.HSTU_PARITY_CACHE = path.join(place, "cache");
+process.env.HSTU_PARITY_PYTHON ??= python;
+const total = { passes: 0, failures: 0, pending: 0 };
+const codes = [await runWindow("sample", [folder]), await runWindow("no folder", [])];
+await rm(place, { recursive: true, force: true });
+console.log(
+  `host tests: ${total.passes} passed, ${total.failures} failed, ${total.pending} skipped`,
+);
+process.exit(codes.find((code) => code !== 0) ?? 0);
+
+/** Runs the tests of one kind of window; what it counted is added to the total. */
+async function runWindow(name, opened) {
+  const counts = path.join(place, `counts-${opened.length}.json`);
+  process.env.HSTU_PARITY_HOST_WINDOW = name;
+  process.env.HSTU_PARITY_HOST_COUNTS = counts;
+  const code = await runTests({
+    vscodeExecutablePath: host.executable,
+    extensionDevelopmentPath: [
+      process.env.HSTU_PARITY_EXTENSION ?? root,
+      path.join(root, "test/host/pythonExtension"),
+    ],
+    extensionTestsPath: path.join(out, "host/index.cjs"),
+    launchArgs: [...opened, "--disable-extensions"],
+  }).catch((error) => {
+    console.error(String(error));
+    return 1;
+  });
+  const counted = await readFile(counts, "utf8").then(JSON.parse, () => ({}));
+  for (const key of Object.keys(total)) total[key] += counted[key] ?? 0;
+  return code;
+}
 
 async function bundleTests() {
   const shared = {
@@ -44,7 +67,12 @@ async function bundleTests() {
   };
   await build({
     ...shared,
-    entryPoints: ["test/host/index.ts", "test/host/parity.test.ts"],
+    entryPoints: [
+      "test/host/index.ts",
+      "test/host/noFolder.test.ts",
+      "test/host/parity.test.ts",
+      "test/host/script.test.ts",
+    ],
     outdir: path.join(out, "host"),
     format: "cjs",
     target: "node20",

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { format } from "node:util";
@@ -30,6 +30,16 @@ async function main(): Promise<number> {
   const resultFile = path.join(profile.dir, "result.json");
   writeFileSync(runner, runnerSource(toPath(tests), resultFile));
 
+  const [developed = "", ...others] = launch.extensions.map(toPath);
+  // The workbench takes one extension from its address: what else is developed is installed.
+  for (const other of others) {
+    const { publisher, name, version } = JSON.parse(
+      readFileSync(path.join(other, "package.json"), "utf8"),
+    ) as Record<"publisher" | "name" | "version", string>;
+    symlinkSync(other, path.join(profile.extensionsDir, `${publisher}.${name}-${version}`));
+  }
+  const onlyDeveloped = launch.flags.has("disable-extensions") && others.length === 0;
+
   let server: CodeWebServer | undefined;
   let browser: Browser | undefined;
   const cleanUp = async (): Promise<void> => {
@@ -47,9 +57,9 @@ async function main(): Promise<number> {
     const remote = (file: string): string => `vscode-remote://localhost:${port}${toPath(file)}`;
     const folder = launch.values.get("folder-uri") ?? launch.positional[0];
     const url = workbenchUrl(port, folder === undefined ? undefined : toPath(folder), [
-      ...launch.extensions.map((folder) => ["extensionDevelopmentPath", remote(folder)] as const),
+      ["extensionDevelopmentPath", remote(developed)],
       ["extensionTestsPath", remote(runner)],
-      ...(launch.flags.has("disable-extensions") ? ([["disableExtensions", "true"]] as const) : []),
+      ...(onlyDeveloped ? ([["disableExtensions", "true"]] as const) : []),
     ]);
     const code = await runWorkbench(browser, url);
     return verdict(code, resultFile, server);

@@ -30,6 +30,7 @@ export function registerCommands({
     "hstuParity.runScriptWithArguments": (file) => runs.runScriptWithArguments(decodeFile(file)),
     "hstuParity.runScriptWithoutCache": (file, wishes) =>
       runs.runScript(decodeFile(file), { ...decodeWishes(wishes), noCache: true }),
+    "hstuParity.saveRunFile": (file) => runs.saveRunFile(decodeFile(file)),
     "hstuParity.selectPython": (file) =>
       python.choose(typeof file === "string" && file !== "" ? file : undefined),
     "hstuParity.showScriptOutput": () => output.show(),

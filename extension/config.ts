@@ -9,10 +9,7 @@ export interface RunSettings {
   readonly provider?: Provider;
   /** Absent: the engine's own limits. */
   readonly timeoutSeconds?: number;
-}
-
-export interface ScriptSettings extends RunSettings {
-  /** Absent: not chosen. */
+  /** The Python that runs scripts. Absent: not chosen. */
   readonly python?: string;
   /** MiB. */
   readonly byteBudget: number;
@@ -22,18 +19,15 @@ export interface ScriptSettings extends RunSettings {
 /** Settings, or what is wrong with them. */
 export type Checked<T> = { readonly settings: T } | { readonly problems: Problem[] };
 
-/** The settings for one run file: a folder of a workspace may have its own. */
+/** The settings for one run file or script: a folder of a workspace may have its own. */
 export function runSettings(scope: vscode.Uri): Checked<RunSettings> {
   const read = reader(scope);
-  return read.checked(commonSettings(read));
-}
-
-/** The settings for one script. */
-export function scriptSettings(scope: vscode.Uri): Checked<ScriptSettings> {
-  const read = reader(scope);
+  const provider = read.value("provider", `one of ${providers.join(", ")}`, isProvider, "run file");
+  const timeout = read.value("timeout", timeoutForm, isTimeout, null);
   const python = read.value("python", "the path of a Python, or its name on the PATH", isText, "");
   return read.checked({
-    ...commonSettings(read),
+    ...(provider !== "run file" && { provider: provider as Provider }),
+    ...(timeout !== null && { timeoutSeconds: timeout }),
     ...(python.trim() !== "" && { python: expanded(python.trim(), scope) }),
     byteBudget: read.value("byteBudget", "a number of MiB above 0", isAmount, 4096),
     useCache: read.value("cache", "true or false", (value) => typeof value === "boolean", true),
@@ -50,17 +44,6 @@ export function settingsTarget(): vscode.ConfigurationTarget {
 /** The name of the setting that a problem is about; undefined when it is about something else. */
 export function settingOf({ code, message }: Problem): string | undefined {
   return code === "setting-invalid" ? /hstuParity\.\w+/.exec(message)?.[0] : undefined;
-}
-
-type Reader = ReturnType<typeof reader>;
-
-function commonSettings(read: Reader): RunSettings {
-  const provider = read.value("provider", `one of ${providers.join(", ")}`, isProvider, "run file");
-  const timeout = read.value("timeout", timeoutForm, isTimeout, null);
-  return {
-    ...(provider !== "run file" && { provider: provider as Provider }),
-    ...(timeout !== null && { timeoutSeconds: timeout }),
-  };
 }
 
 /** VS Code marks values of another form in the settings and gives them to the extension all the same. */

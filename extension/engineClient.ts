@@ -26,11 +26,14 @@ import {
   interpreterFound,
   interpretersRequest,
   runScriptRequest,
+  saveRunFileRequest,
   scriptPrinted,
   type InterpreterFoundParams,
   type InterpretersParams,
   type InterpretersResult,
   type RunScriptParams,
+  type SaveRunFileParams,
+  type SaveRunFileResult,
   type ScriptPrintedParams,
 } from "../engine/protocol/scriptRequests.js";
 import { tellEngineGone, tellEngineRestarted } from "./notify.js";
@@ -102,6 +105,12 @@ export class EngineClient implements vscode.Disposable {
   ): Promise<InterpretersResult> {
     const client = await this.start();
     return client.sendRequest<InterpretersResult>(interpretersRequest, params, token);
+  }
+
+  /** Writes down what the last run of a script compared. Resolves to what is wrong. */
+  async saveRunFile(params: SaveRunFileParams): Promise<SaveRunFileResult> {
+    const client = await this.start();
+    return client.sendRequest<SaveRunFileResult>(saveRunFileRequest, params);
   }
 
   private async request(

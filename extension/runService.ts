@@ -2,7 +2,8 @@ import path from "node:path";
 import * as vscode from "vscode";
 import type { Problem } from "../engine/protocol/report.js";
 import type { RunResult } from "../engine/protocol/requests.js";
-import { runSettings, scriptSettings } from "./config.js";
+import type { InterpreterWish } from "../engine/protocol/scriptRequests.js";
+import { runSettings } from "./config.js";
 import type { EngineClient } from "./engineClient.js";
 import { isTrusted, tellNothingToRun, tellOutcome, whyEmpty } from "./notify.js";
 import type { ParityStore } from "./parityState.js";
@@ -79,6 +80,28 @@ export class RunService implements vscode.Disposable {
     return args && !("wrong" in args) ? this.runScript(uri, { args }) : undefined;
   }
 
+  /** Writes down what the last run of a script compared, where the user says. Undefined when nothing was saved. */
+  async saveRunFile(given?: vscode.Uri): Promise<vscode.Uri | undefined> {
+    const script = this.memory.last?.kind === "script" ? this.memory.last.uri : undefined;
+    const suggested = script?.with({ path: script.path.replace(/\.pyw?$/, ".parity.json") });
+    const file =
+      given ??
+      (await vscode.window.showSaveDialog({
+        title: vscode.l10n.t("Save as Run File"),
+        filters: { [vscode.l10n.t("Run file")]: ["parity.json"] },
+        ...(suggested && { defaultUri: suggested }),
+      }));
+    if (!file) return undefined;
+    const { problems } = await this.engine.saveRunFile({ file: file.toString() });
+    const [problem] = problems;
+    if (problem) {
+      this.refuse(problem);
+      return undefined;
+    }
+    await vscode.window.showTextDocument(file);
+    return file;
+  }
+
   /** Runs what was run last; asks when nothing was. */
   async runAgain(): Promise<RunResult | undefined> {
     if (!isTrusted()) return undefined;
@@ -142,28 +165,33 @@ export class RunService implements vscode.Disposable {
     onProgress: (text: string, percent?: number) => void,
   ): Promise<RunResult> {
     const { uri } = target;
-    if (target.kind === "runFile") {
-      const checked = runSettings(uri);
-      if ("problems" in checked) return { outcome: "invalid", problems: checked.problems };
-      return this.engine.run({ runFile: uri.toString(), ...checked.settings }, token, onProgress);
-    }
-    const checked = scriptSettings(uri);
+    const checked = runSettings(uri);
     if ("problems" in checked) return { outcome: "invalid", problems: checked.problems };
     const { python, useCache, ...settings } = checked.settings;
     const active = python === undefined ? await activePython(uri, this.log) : undefined;
     if (token.isCancellationRequested) return { outcome: "cancelled" };
     const cwd = startFolder(uri);
+    const wish: InterpreterWish = {
+      given: [
+        ...(python === undefined ? [] : [{ path: python, source: "setting" as const }]),
+        ...(active === undefined ? [] : [{ path: active, source: "python extension" as const }]),
+      ],
+      folders: [path.dirname(uri.fsPath), cwd],
+    };
+    if (target.kind === "runFile") {
+      return this.engine.run(
+        { ...settings, runFile: uri.toString(), python: wish },
+        token,
+        onProgress,
+      );
+    }
     return this.engine.runScript(
       {
         ...settings,
+        ...wish,
         script: uri.toString(),
         args: [...target.args],
         cwd,
-        given: [
-          ...(python === undefined ? [] : [{ path: python, source: "setting" as const }]),
-          ...(active === undefined ? [] : [{ path: active, source: "python extension" as const }]),
-        ],
-        folders: [path.dirname(uri.fsPath), cwd],
         noCache: noCache || !useCache,
       },
       token,

@@ -1,7 +1,7 @@
 import path from "node:path";
 import * as vscode from "vscode";
 import type { InterpreterFacts, InterpreterWish } from "../engine/protocol/scriptRequests.js";
-import { scriptSettings, settingsTarget } from "./config.js";
+import { runSettings, settingsTarget } from "./config.js";
 import type { EngineClient } from "./engineClient.js";
 import { isTrusted, tellPython, tellPythonNotChosen } from "./notify.js";
 import type { ParityStore } from "./parityState.js";
@@ -135,7 +135,7 @@ export class PythonChoice {
   /** What a script in the active editor would be run with, and where else to look. */
   private async wish(): Promise<InterpreterWish> {
     const scope = scopeOf();
-    const checked = scope && scriptSettings(scope);
+    const checked = scope && runSettings(scope);
     const python = checked && "settings" in checked ? checked.settings.python : undefined;
     const active = await activePython(scope, this.log);
     return {

@@ -1,5 +1,6 @@
 import type { Report } from "./report.js";
 import type { Provider } from "./runFile.js";
+import type { InterpreterWish } from "./scriptRequests.js";
 
 /** What travels between the extension and the engine besides LSP itself. One constant per message. */
 
@@ -11,8 +12,12 @@ export interface RunParams {
   noCache?: boolean;
   /** Instead of the run file's. */
   provider?: Provider;
-  /** Limit for one evaluation in the runner. */
+  /** Limit for one evaluation in the runner, and for a script as a whole. */
   timeoutSeconds?: number;
+  /** How the Python is found that runs scripts which the run file names. */
+  python?: InterpreterWish;
+  /** MiB of tensors of a script after which floats are kept as statistics and samples. */
+  byteBudget?: number;
   workDoneToken?: string | number;
 }
 export type RunResult =

@@ -69,6 +69,17 @@ export interface ScriptPrintedParams {
   text: string;
 }
 
+/** Request: write down what the last run of a script compared, as a run file that does the same again. */
+export const saveRunFileRequest = "hstuParity/saveRunFile";
+export interface SaveRunFileParams {
+  /** URI of the run file to make. */
+  file: string;
+}
+/** What is wrong, when it was not written. */
+export interface SaveRunFileResult {
+  problems: Problem[];
+}
+
 /** Request: the interpreters that can be chosen, the one that is taken without a choice first. */
 export const interpretersRequest = "hstuParity/interpreters";
 export type InterpretersParams = InterpreterWish;

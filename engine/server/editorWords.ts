@@ -22,6 +22,8 @@ const nextSteps: Readonly<Record<string, string>> = {
   "implementations-chosen": "Choose otherwise in a run file.",
   "several-references": "Say which one it is in a run file.",
   "nothing-to-compare-with":
-    "Call the model that it was ported from on the same inputs in the same script, or name both in a run file.",
+    "Call both implementations on the same inputs in one script, or name two calls in a run file.",
+  "unlike-results": "If one is an implementation of the other, name both in a run file.",
+  "nothing-to-save": "Run a script that calls both implementations on the same inputs.",
   "byte-budget-spent": "Raise the setting hstuParity.byteBudget to compare them.",
 };

@@ -1,8 +1,10 @@
 import path from "node:path";
 import type { Report } from "../protocol/report.js";
 import type { RunParams, RunResult } from "../protocol/requests.js";
-import { UserError } from "../protocol/userError.js";
+import { UserError, userError } from "../protocol/userError.js";
+import { findInterpreter } from "../capture/interpreter.js";
 import type { RunOptions } from "../run/runParity.js";
+import { saveRunFile, type SavedScript } from "../run/saveRunFile.js";
 import { RunnerFailure } from "../runner/executor.js";
 import { reportFileFor, writeReport } from "./reportFile.js";
 import { reportOfScript, type RunScript, type ScriptRunRequest } from "./scriptRun.js";
@@ -13,7 +15,10 @@ export interface RunRequest extends Omit<RunParams, "runFile" | "workDoneToken">
   /** The editor's text, saved or not; undefined when the file is not open. */
   readonly text: string | undefined;
   readonly storage: string;
+  readonly env: NodeJS.ProcessEnv;
   readonly onProgress: (stage: string, fraction?: number) => void;
+  /** What scripts print that the run file names. */
+  readonly onOutput: (text: string) => void;
 }
 
 export interface Runs {
@@ -21,6 +26,8 @@ export interface Runs {
   run(request: RunRequest, cancelled: AbortSignal): Promise<RunResult>;
   /** Runs a Python script, in the same way. */
   runScript(request: ScriptRunRequest, cancelled: AbortSignal): Promise<RunResult>;
+  /** Writes down what the last run of a script compared. @throws UserError */
+  saveRunFile(file: string): Promise<void>;
   cancelAll(): void;
 }
 
@@ -37,6 +44,7 @@ export interface RunsParts {
 
 export function createRuns(parts: RunsParts): Runs {
   const underWay = new Map<string, AbortController>();
+  let last: { readonly report: Report; readonly script: SavedScript } | undefined;
   const start = async (
     file: string,
     storage: string,
@@ -56,12 +64,25 @@ export function createRuns(parts: RunsParts): Runs {
   return {
     run: (request, cancelled) =>
       start(request.runFile, request.storage, cancelled, (signal) =>
-        parts.runParity(runOptions(request, parts.runnerEntry, signal)),
+        parts.runParity(runOptions(request, parts, signal)),
       ),
     runScript: (request, cancelled) =>
-      start(request.script, request.storage, cancelled, (signal) =>
-        reportOfScript(request, parts, signal),
-      ),
+      start(request.script, request.storage, cancelled, async (signal) => {
+        const report = await reportOfScript(request, parts, signal);
+        const { script, args, cwd } = request;
+        last = { report, script: { target: { script }, args, cwd } };
+        return report;
+      }),
+    saveRunFile: async (file) => {
+      if (!last) {
+        throw userError(
+          "nothing-to-save",
+          "no script was run yet",
+          "Run one: a run file writes down what its run compared.",
+        );
+      }
+      await saveRunFile(last.report, last.script, file);
+    },
     cancelAll: () => {
       for (const controller of underWay.values()) controller.abort(new Error("the engine stops"));
     },
@@ -69,12 +90,38 @@ export function createRuns(parts: RunsParts): Runs {
 }
 
 function runOptions(
-  { runFile, text, provider, timeoutSeconds, onProgress }: RunRequest,
-  runnerEntry: string,
+  {
+    runFile,
+    text,
+    provider,
+    timeoutSeconds,
+    python,
+    byteBudget,
+    env,
+    onProgress,
+    onOutput,
+  }: RunRequest,
+  { runnerEntry, agentFolder }: Pick<RunsParts, "runnerEntry" | "agentFolder">,
   signal: AbortSignal,
 ): RunOptions {
+  const { given = [], folders = [] } = python ?? {};
   return {
     runFile,
+    scripts: {
+      agentFolder,
+      interpreterFor: (folder, named) =>
+        findInterpreter({
+          given: [
+            ...(named === undefined ? [] : [{ path: named, source: "run file" as const }]),
+            ...given,
+          ],
+          folders: [folder, ...folders],
+          env,
+          signal,
+        }),
+      ...(byteBudget !== undefined && { byteBudget: Math.round(byteBudget * 2 ** 20) }),
+      onOutput: (_, text) => onOutput(text),
+    },
     runnerEntry,
     signal,
     onProgress,

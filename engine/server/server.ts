@@ -29,16 +29,22 @@ import {
   interpreterFound,
   interpretersRequest,
   runScriptRequest,
+  saveRunFileRequest,
   scriptPrinted,
   type InterpreterFoundParams,
   type InterpretersParams,
   type InterpretersResult,
   type RunScriptParams,
+  type SaveRunFileParams,
+  type SaveRunFileResult,
   type ScriptPrintedParams,
 } from "../protocol/scriptRequests.js";
+import { UserError } from "../protocol/userError.js";
 import { problemDiagnostic } from "./diagnostics.js";
+import { inEditorWords } from "./editorWords.js";
 import { listInterpreters } from "./interpreters.js";
 import { linesOf } from "./lineTracker.js";
+import { notOnDisk, notRunnable } from "./notOnDisk.js";
 import { readReport } from "./reportFile.js";
 import { createRuns, type RunsParts } from "./runs.js";
 import { forwardOutput } from "./scriptOutput.js";
@@ -149,18 +155,27 @@ export function startServer(connection: Connection, parts: ServerParts): Server 
       }
       const { storage } = options;
       return withProgress(file, params.workDoneToken, token, async (progress, signal) => {
-        const { provider, timeoutSeconds } = params;
-        return runs.run(
-          {
-            runFile: file,
-            text: documents.get(uriOf(file))?.getText(),
-            storage,
-            onProgress: progress.report,
-            ...(provider && { provider }),
-            ...(timeoutSeconds !== undefined && { timeoutSeconds }),
-          },
-          signal,
-        );
+        const { runFile: uri, workDoneToken: _token, ...wishes } = params;
+        const output = forwardOutput((text) => {
+          const printed: ScriptPrintedParams = { script: uri, text };
+          void connection.sendNotification(scriptPrinted, printed);
+        });
+        try {
+          return await runs.run(
+            {
+              ...wishes,
+              runFile: file,
+              text: documents.get(uriOf(file))?.getText(),
+              storage,
+              env: parts.env,
+              onProgress: progress.report,
+              onOutput: output.add,
+            },
+            signal,
+          );
+        } finally {
+          output.end();
+        }
       });
     },
   );
@@ -197,6 +212,21 @@ export function startServer(connection: Connection, parts: ServerParts): Server 
           output.end();
         }
       });
+    },
+  );
+
+  connection.onRequest(
+    saveRunFileRequest,
+    async ({ file }: SaveRunFileParams): Promise<SaveRunFileResult> => {
+      const absolute = fileOf(file);
+      if (absolute === undefined) return { problems: [notOnDisk(file)] };
+      try {
+        await runs.saveRunFile(absolute);
+        return { problems: [] };
+      } catch (error) {
+        if (error instanceof UserError) return { problems: [...error.problems].map(inEditorWords) };
+        throw error;
+      }
     },
   );
 
@@ -326,20 +356,6 @@ function signalOf(token: CancellationToken): AbortSignal {
   if (token.isCancellationRequested) cancel.abort();
   token.onCancellationRequested(() => cancel.abort());
   return cancel.signal;
-}
-
-function notRunnable(uri: string): RunResult {
-  return {
-    outcome: "invalid",
-    problems: [
-      {
-        severity: "error",
-        code: "run-file-not-on-disk",
-        message: `${uri} is not a file on disk`,
-        nextStep: "Save the run file first; its paths are relative to where it lies.",
-      },
-    ],
-  };
 }
 
 function withoutSite({ site, message, ...problem }: Problem): Problem {

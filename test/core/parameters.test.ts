@@ -1,6 +1,10 @@
 import { describe, expect, it } from "vitest";
 import type { ObservedParameter } from "../../engine/core/observation.js";
-import { compareParameters, transposeMatrix } from "../../engine/core/parameters.js";
+import {
+  compareParameters,
+  pairLeftoversByShape,
+  transposeMatrix,
+} from "../../engine/core/parameters.js";
 
 function parameter(name: string, shape: number[], values: number[]): ObservedParameter {
   return {
@@ -101,6 +105,49 @@ describe("compareParameters", () => {
       compareParameters([parameter("a", [9], w)], [parameter("a", [9], w)], [declaration])
         .unusedDeclarations,
     ).toEqual([declaration]);
+  });
+});
+
+describe("pairLeftoversByShape", () => {
+  const leftovers = (reference: ObservedParameter[], candidate: ObservedParameter[]) =>
+    pairLeftoversByShape(compareParameters(reference, candidate)).findings.map((f) => [
+      f.candidate.name,
+      f.reference?.name,
+      f.status,
+      f.pairedBy,
+    ]);
+
+  it("pairs what is left on both sides, transposed shapes too, in order", () => {
+    expect(
+      leftovers(
+        [
+          parameter("a", [3, 3], w),
+          parameter("b", [2, 3], other.slice(0, 6)),
+          parameter("c", [2], [1, 2]),
+          parameter("d", [2], [3, 5]),
+        ],
+        [
+          parameter("a", [3, 3], w),
+          parameter("x", [3, 2], w.slice(0, 6)),
+          parameter("y", [2], [-2, 1]),
+          parameter("z", [2], [5, -3]),
+        ],
+      ),
+    ).toEqual([
+      ["a", "a", "same", "name"],
+      ["x", "b", "notFromReference", "shape"],
+      ["y", "c", "notFromReference", "shape"],
+      ["z", "d", "notFromReference", "shape"],
+    ]);
+  });
+
+  it("pairs nothing where one side has more of a shape than the other", () => {
+    expect(
+      leftovers(
+        [parameter("c", [2], [1, 2]), parameter("d", [2], [3, 5])],
+        [parameter("y", [2], [-2, 1])],
+      ),
+    ).toEqual([["y", undefined, "notFromReference", undefined]]);
   });
 });
 

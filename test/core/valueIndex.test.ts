@@ -137,6 +137,16 @@ describe("a candidate tensor", () => {
     expect(found(index, tensor("float32", [4], [5, 6, 7, 9]))).toEqual([]);
   });
 
+  it("of many integers is not found where one that no sample looks at is another", () => {
+    const ids = Array.from({ length: 200 }, (_, i) => BigInt((i * 37) % 101));
+    const index = indexOf({ ids: int64(ids) });
+    for (let at = 0; at < ids.length; at += 7) {
+      const other = ids.map((id, i) => (i === at ? id + 1n : id));
+      expect(found(index, int64(other))).toEqual([]);
+    }
+    expect(found(index, int64(ids))).toEqual(["ids"]);
+  });
+
   it("in a narrower type is found rounded", () => {
     const value = tensor("float32", [4, 8], noise(32, 11));
     expect(found(indexOf({ a: value }), convertFloats(value, "float16"))).toEqual(["a"]);
@@ -148,6 +158,11 @@ describe("a candidate tensor", () => {
     expect(found(index, tensor("float32", [4, 4], values))).toEqual(["a"]);
     const wrong = values.map((v, i) => (i === 1 ? v + 0.1 : v));
     expect(found(index, tensor("float32", [4, 4], wrong))).toEqual([]);
+    const both = indexOf({
+      a: tensor("float32", [4, 4], values),
+      wrong: tensor("float32", [4, 4], wrong),
+    });
+    expect(both.classOf("a")).not.toBe(both.classOf("wrong"));
   });
 });
 

@@ -25,7 +25,9 @@ function request(change: Partial<RunRequest> = {}): RunRequest {
     runFile: path.join(folder, "story.parity.json"),
     text: undefined,
     storage: path.join(folder, "storage"),
+    env: {},
     onProgress: () => undefined,
+    onOutput: () => undefined,
     ...change,
   };
 }

@@ -3,6 +3,7 @@ import { readFile, rm } from "node:fs/promises";
 import path from "node:path";
 import * as vscode from "vscode";
 import type { Report } from "../../engine/protocol/report.js";
+import type { RunFile } from "../../engine/protocol/runFile.js";
 import {
   barePython,
   configure,
@@ -69,6 +70,26 @@ suite("Run This Script", () => {
         ({ location }) => `${location.uri.fsPath}:${location.range.start.line + 1}`,
       );
       assert.ok(related.includes(`${fileIn("hstu.py").fsPath}:65`), related.join());
+    });
+
+    test("what was compared is saved as a run file, which compares the same again", async () => {
+      const target = vscode.Uri.file(path.join(elsewhere, "saved.parity.json"));
+      const saved = await vscode.commands.executeCommand("hstuParity.saveRunFile", target);
+      assert.ok(saved, "nothing was saved");
+      assert.equal(vscode.window.activeTextEditor?.document.uri.fsPath, target.fsPath);
+      const text = JSON.parse(await readFile(target.fsPath, "utf8")) as RunFile;
+      assert.deepEqual(Object.keys(text.implementations), ["Hstu", "TripyHstuDense"]);
+      const again = reportIn(await ran("hstuParity.run", target));
+      assert.equal(again.verdict, "fail", again.summary);
+      assert.deepEqual(
+        again.pairs.flatMap(({ origins }) => origins.map(({ site }) => site.line)),
+        report.pairs.flatMap(({ origins }) => origins.map(({ site }) => site.line)),
+      );
+      const over = await vscode.commands.executeCommand("hstuParity.saveRunFile", target);
+      assert.equal(over, undefined, "the file was written over");
+      await rm(target.fsPath);
+      // What follows looks at the script's own report.
+      report = reportIn(await runScript(fileIn(example), ["--port", "silent_bug"]));
     });
 
     test("the hover of that line tells the difference and leads into the layer diff", async () => {

@@ -66,6 +66,19 @@ describe("a script without a run file", { timeout: 120_000 }, () => {
     expect(pair?.repair).toMatchObject({ proves: true });
   });
 
+  it("compares a later step on the reference's inputs where the step before it was rounded otherwise", async () => {
+    const script = path.join(folder, "steps.py");
+    await writeFile(script, twoSteps);
+    const ended = await run([script]);
+    expect(ended.code, ended.stderr).toBe(0);
+    const { pairs } = JSON.parse(ended.stdout) as Report;
+    const head = pairs.find(({ reference }) => reference === "Head");
+    // The same operations on the same inputs give the same bits; on their own inputs these do not.
+    expect(ended.stdout).toContain('"Head"');
+    expect(head?.output.relL2).toBe(0);
+    expect(ended.stderr).toContain("their own results differ");
+  });
+
   it("compares nothing and says so when two models share no values", async () => {
     const script = path.join(folder, "strangers.py");
     const text = twoModels("x * 0.5", "x * 0.5");
@@ -187,6 +200,45 @@ with torch.no_grad():
     print(torch.allclose(model(x), port(x), atol=1))
 `;
 }
+
+const twoSteps = `import torch
+
+class Encoder(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(64, 64)
+
+    def forward(self, x):
+        return torch.tanh(self.linear(x))
+
+class SplitEncoder(Encoder):
+    def forward(self, x):
+        half = self.linear.in_features // 2
+        first = x[:, :half] @ self.linear.weight[:, :half].T
+        second = x[:, half:] @ self.linear.weight[:, half:].T
+        return torch.tanh(second + first + self.linear.bias)
+
+class Head(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.out = torch.nn.Linear(64, 8)
+
+    def forward(self, hidden):
+        return torch.sigmoid(self.out(hidden))
+
+class PortedHead(Head):
+    pass
+
+torch.manual_seed(0)
+encoder, port, head, ported = Encoder(), SplitEncoder(), Head(), PortedHead()
+port.load_state_dict(encoder.state_dict())
+ported.load_state_dict(head.state_dict())
+x = torch.randn(32, 64)
+with torch.no_grad():
+    expected, actual = head(encoder(x)), ported(port(x))
+import sys
+print("their own results differ" if not torch.equal(expected, actual) else "equal", file=sys.stderr)
+`;
 
 async function lineOf(file: string, text: string): Promise<number> {
   const lines = (await readFile(file, "utf8")).split("\n");

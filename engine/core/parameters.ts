@@ -70,6 +70,16 @@ export function compareParameters(
     if (same.length === 1) take(c, same[0], "content");
   }
 
+  // What is all one value has no content to know it by, but equal values are no difference, whoever they belong to.
+  for (const c of candidate) {
+    if (paired.has(c) || !isConstant(c.value)) continue;
+    take(
+      c,
+      [...open].find((r) => relation(r.value, c.value).status === "same"),
+      "content",
+    );
+  }
+
   const findings = candidate.map((c): ParameterFinding => {
     const pair = paired.get(c);
     return pair ? findingOf(c, pair.with, pair.by) : { candidate: c, status: "notFromReference" };

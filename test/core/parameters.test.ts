@@ -86,6 +86,19 @@ describe("compareParameters", () => {
     ).toEqual([["kernel", "notFromReference", undefined]]);
   });
 
+  it("pairs a renamed constant with one of the same value and shape only", () => {
+    const bias = parameter("head.bias", [1], [0.25]);
+    expect(statusOf([bias], [parameter("bias", [1], [0.25])])).toEqual([
+      ["bias", "same", "content"],
+    ]);
+    expect(statusOf([bias], [parameter("shift", [1], [0.5])])).toEqual([
+      ["shift", "notFromReference", undefined],
+    ]);
+    expect(statusOf([bias], [parameter("scale", [2], [0.25, 0.25])])).toEqual([
+      ["scale", "notFromReference", undefined],
+    ]);
+  });
+
   it("lets a declaration overrule names", () => {
     const comparison = compareParameters(
       [parameter("layers.0.a", [9], w), parameter("layers.0.b", [9], other)],

@@ -2,6 +2,7 @@ import { rm } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import type { TensorValue } from "../core/tensorValue.js";
+import { createTurns } from "../runner/turns.js";
 import { RunnerFailure } from "../runner/executor.js";
 import { readSafetensors, writeSafetensors } from "../trace/safetensors.js";
 import { startTorchReplay, type TorchReplayProcess } from "./torchReplayProcess.js";
@@ -66,7 +67,7 @@ export function createTorchExecutor(options: CreateTorchExecutorOptions): TorchE
   let version: string | undefined;
   let disposed = false;
   let jobs = 0;
-  let lastInLine: Promise<void> = Promise.resolve();
+  const turns = createTurns();
 
   const living = (): TorchReplayProcess => {
     if (current?.alive !== true) {
@@ -145,17 +146,7 @@ export function createTorchExecutor(options: CreateTorchExecutorOptions): TorchE
       return current?.alive === true ? current.pid : undefined;
     },
     async evaluate(request, signal) {
-      signal.throwIfAborted();
-      const before = lastInLine;
-      let leave = (): void => undefined;
-      lastInLine = new Promise((resolve) => (leave = resolve));
-      try {
-        await untilAborted(before, signal);
-        return await runJob(request, signal);
-      } finally {
-        // Who leaves the line early must not let the next one overtake those before.
-        void before.then(leave);
-      }
+      return turns.take(() => runJob(request, signal), signal);
     },
     dispose() {
       disposed = true;
@@ -182,18 +173,5 @@ function refused(code: string, said: string): RunnerFailure {
         `the values do not fit the trace: ${said}`,
         "Record the trace again; if it happens again, report it with the log.",
       );
-  }
-}
-
-async function untilAborted(promise: Promise<void>, signal: AbortSignal): Promise<void> {
-  let stop = (): void => undefined;
-  const aborted = new Promise<never>((_, reject) => {
-    stop = () => reject(signal.reason as Error);
-    signal.addEventListener("abort", stop, { once: true });
-  });
-  try {
-    await Promise.race([promise, aborted]);
-  } finally {
-    signal.removeEventListener("abort", stop);
   }
 }

@@ -4,6 +4,7 @@ import { rm } from "node:fs/promises";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
+import { keepAlive, onceEnded, rememberLast } from "../runner/childLife.js";
 import { RunnerFailure } from "../runner/executor.js";
 
 export interface TorchReplayOptions {
@@ -73,16 +74,7 @@ export function startTorchReplay(options: TorchReplayOptions): TorchReplayProces
       failure ??= notStarted(options.python, error);
       if (child.pid === undefined) ended("");
     });
-    child.once("exit", (code, signal) => {
-      alive = false;
-      const how = signal ? `it was ended by ${signal}` : `it ended with exit code ${code}`;
-      // Its last words may come after its end; something that it started may hold its stderr open for ever.
-      const timer = setTimeout(() => ended(how), 200);
-      child.once("close", () => {
-        clearTimeout(timer);
-        ended(how);
-      });
-    });
+    onceEnded(child, { exited: () => (alive = false), ended });
   });
 
   const requests = child.stdio[3] as Writable;
@@ -98,17 +90,8 @@ export function startTorchReplay(options: TorchReplayOptions): TorchReplayProces
     } else waiting.get(message.id)?.(message);
   });
 
-  /** A child that waits for work must not keep the host from ending. */
-  const keepHostAlive = (keep: boolean): void => {
-    const things = [child, child.stderr, requests, replies] as unknown as ({
-      ref?(): void;
-      unref?(): void;
-    } | null)[];
-    for (const thing of things) {
-      if (keep) thing?.ref?.();
-      else thing?.unref?.();
-    }
-  };
+  const keepHostAlive = (keep: boolean): void =>
+    keepAlive([child, child.stderr, requests, replies], keep);
   keepHostAlive(false);
 
   function dispose(): void {
@@ -195,15 +178,6 @@ function killGroup(child: ChildProcess): void {
   } catch {
     child.kill("SIGKILL");
   }
-}
-
-/** The last bytes that a stream said. */
-function rememberLast(stream: NodeJS.ReadableStream | null, bytes: number): () => string {
-  let kept = Buffer.alloc(0);
-  stream?.on("data", (chunk: Buffer) => {
-    kept = Buffer.concat([kept, chunk]).subarray(-bytes);
-  });
-  return () => kept.toString("utf8").trim();
 }
 
 function notStarted(python: string, error: NodeJS.ErrnoException): RunnerFailure {

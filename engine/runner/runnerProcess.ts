@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import path from "node:path";
 import { childEnvironment } from "./childEnvironment.js";
+import { keepAlive, onceEnded, rememberLast } from "./childLife.js";
 import { RunnerFailure } from "./executor.js";
 import type { EvaluateReply, EvaluateRequest, RunnerOptions } from "./messages.js";
 
@@ -62,28 +63,11 @@ export function startRunner(options: RunnerProcessOptions): RunnerProcess {
       startError ??= error;
       if (child.pid === undefined) ended(`it cannot be started: ${error.message}`);
     });
-    child.once("exit", (code, signal) => {
-      const how = signal ? `it was ended by ${signal}` : `it ended with exit code ${code}`;
-      alive = false;
-      // Its last words may come after its end; something that it started may hold its stderr open for ever.
-      const timer = setTimeout(() => ended(how), 200);
-      child.once("close", () => {
-        clearTimeout(timer);
-        ended(how);
-      });
-    });
+    onceEnded(child, { exited: () => (alive = false), ended });
   });
 
-  /** A child that waits for work must not keep the host from ending. */
-  const keepHostAlive = (keep: boolean): void => {
-    const things = [child, child.channel, child.stderr] as (
-      { ref?(): void; unref?(): void } | null | undefined
-    )[];
-    for (const thing of things) {
-      if (keep) thing?.ref?.();
-      else thing?.unref?.();
-    }
-  };
+  const keepHostAlive = (keep: boolean): void =>
+    keepAlive([child, child.channel, child.stderr], keep);
   keepHostAlive(false);
 
   const kill = (): void => {
@@ -147,15 +131,6 @@ export function startRunner(options: RunnerProcessOptions): RunnerProcess {
       }
     },
   };
-}
-
-/** A ring buffer of the last bytes that a stream said. */
-function rememberLast(stream: NodeJS.ReadableStream | null, bytes: number): () => string {
-  let kept = Buffer.alloc(0);
-  stream?.on("data", (chunk: Buffer) => {
-    kept = Buffer.concat([kept, chunk]).subarray(-bytes);
-  });
-  return () => kept.toString("utf8").trim();
 }
 
 function crashed(how: string, lastWords: string): RunnerFailure {

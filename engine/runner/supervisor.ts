@@ -11,6 +11,7 @@ import { withoutBfloat16Ports } from "./bfloat16Ports.js";
 import { RunnerFailure, type Executor } from "./executor.js";
 import type { FailureText, GraphOptimizationLevel } from "./messages.js";
 import { startRunner, type RunnerProcess } from "./runnerProcess.js";
+import { createTurns } from "./turns.js";
 
 export interface CreateRunnerOptions {
   /** "cpu", or "auto", which takes what there is. */
@@ -43,7 +44,7 @@ export function createRunner(options: CreateRunnerOptions): Runner {
   let current: RunnerProcess | undefined;
   let disposed = false;
   let jobs = 0;
-  let lastInLine: Promise<void> = Promise.resolve();
+  const turns = createTurns();
 
   const living = (): RunnerProcess => {
     if (current?.alive !== true) {
@@ -135,16 +136,7 @@ export function createRunner(options: CreateRunnerOptions): Runner {
           'Use the provider "cpu".',
         );
       }
-      const before = lastInLine;
-      let leave = (): void => undefined;
-      lastInLine = new Promise((resolve) => (leave = resolve));
-      try {
-        await untilAborted(before, signal);
-        return await evaluateInTurn(model, feeds, outputs, signal);
-      } finally {
-        // Who leaves the line early must not let the next one overtake those before.
-        void before.then(leave);
-      }
+      return turns.take(() => evaluateInTurn(model, feeds, outputs, signal), signal);
     },
     dispose() {
       disposed = true;
@@ -163,19 +155,6 @@ type Answer =
 
 function failureOf({ code, message, nextStep, op }: FailureText): RunnerFailure {
   return new RunnerFailure(code, message, nextStep, "", op);
-}
-
-async function untilAborted(promise: Promise<void>, signal: AbortSignal): Promise<void> {
-  let stop = (): void => undefined;
-  const aborted = new Promise<never>((_, reject) => {
-    stop = () => reject(signal.reason as Error);
-    signal.addEventListener("abort", stop, { once: true });
-  });
-  try {
-    await Promise.race([promise, aborted]);
-  } finally {
-    signal.removeEventListener("abort", stop);
-  }
 }
 
 /** The version as the package beside the child's entry says; the package itself is loaded in the child alone. */

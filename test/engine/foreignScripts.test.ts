@@ -2,9 +2,8 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { runCommandLine } from "../../engine/cli/commandLine.js";
-import type { Report } from "../../engine/protocol/report.js";
 import { bundleRunner, root } from "../support/bundleRunner.js";
+import { python, runCli } from "../support/runCli.js";
 
 const scripts = path.join(root, "test/scripts");
 let temp: string;
@@ -79,22 +78,9 @@ async function placeOf(folder: string, text: string): Promise<string> {
   return `${path.basename(file)}:${lines.findIndex((line) => line.includes(text)) + 1}`;
 }
 
-async function run(folder: string, args: readonly string[]) {
-  let stdout = "";
-  let stderr = "";
-  const code = await runCommandLine(
-    [
-      ...["run", "--format", "json", "--no-cache"],
-      ...["--python", path.join(root, ".venv/bin/python"), ...args],
-    ],
-    {
-      cwd: path.join(scripts, folder),
-      env: process.env,
-      stdout: { write: (text) => (stdout += text) },
-      stderr: { write: (text) => (stderr += text) },
-      runnerEntry,
-      agentFolder: path.join(root, "engine/capture"),
-    },
-  );
-  return { code, stderr, report: JSON.parse(stdout || "{}") as Report };
+function run(folder: string, args: readonly string[]) {
+  return runCli(["--no-cache", "--python", python, ...args], {
+    cwd: path.join(scripts, folder),
+    runnerEntry,
+  });
 }

@@ -401,28 +401,53 @@ describe("parameters first", () => {
     expect(pairOf(report).repair).toMatchObject({ proves: true, minimal: true });
   });
 
+  it("finds parameters of other names and values by what their shapes explain", async () => {
+    const report = await compareRenamed({});
+    expect(report.verdict).toBe("fail");
+    expect(pairOf(report).origins.map((o) => [o.kind, o.site.line])).toEqual([
+      ["parameter", 2],
+      ["parameter", 3],
+      ["parameter", 4],
+    ]);
+    expect(pairOf(report).repair).toMatchObject({ proves: true });
+    const port = report.implementations.find(({ id }) => id === "port");
+    expect(port?.parameters.notFromReference.map((p) => p.howPaired)).toEqual([
+      "shape",
+      "shape",
+      "shape",
+    ]);
+  });
+
   it("says so when no parameter pairs at all", async () => {
-    await compare({});
-    const base = model();
-    const renamed = (text: string): string => text.replace("layer.", "other_thing.");
-    await writeFile(
-      path.join(folder, "candidate.onnx"),
-      storyModel({
-        ...base,
-        parameters: Object.fromEntries(
-          Object.entries(base.parameters).map(([name, p], i) => [
-            renamed(name),
-            { ...p, tensor: renamed(p.tensor), values: pseudoRandom(p.values.length, 70 + i) },
-          ]),
-        ),
-        nodes: base.nodes.map((node) => ({ ...node, inputs: node.inputs.map(renamed) })),
-      }),
-    );
-    const report = await runAgain();
+    // With one more of each shape, nobody can say which is which.
+    const report = await compareRenamed({
+      "other_thing.extra": { shape: [8, 8], values: pseudoRandom(64, 81), line: 5, tensor: "e1" },
+      "other_thing.more": { shape: [8], values: pseudoRandom(8, 82), line: 6, tensor: "e2" },
+    });
     expect(report.verdict).toBe("fail");
     expect(report.problems.map((p) => p.code)).toContain("parameters-do-not-pair");
   });
 });
+
+/** The right model, in which every parameter has another name and other values. */
+async function compareRenamed(more: StoryModel["parameters"]): Promise<Report> {
+  await compare({});
+  const base = model();
+  const renamed = (text: string): string => text.replace("layer.", "other_thing.");
+  const parameters = Object.entries(base.parameters).map(([name, p], i) => [
+    renamed(name),
+    { ...p, tensor: renamed(p.tensor), values: pseudoRandom(p.values.length, 70 + i) },
+  ]);
+  await writeFile(
+    path.join(folder, "candidate.onnx"),
+    storyModel({
+      ...base,
+      parameters: { ...(Object.fromEntries(parameters) as StoryModel["parameters"]), ...more },
+      nodes: base.nodes.map((node) => ({ ...node, inputs: node.inputs.map(renamed) })),
+    }),
+  );
+  return runAgain();
+}
 
 describe("what the run file says", () => {
   it("a declared difference alone passes and is listed", async () => {

@@ -2,13 +2,12 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { runCommandLine } from "../../engine/cli/commandLine.js";
 import type { Report } from "../../engine/protocol/report.js";
 import type { RunFile } from "../../engine/protocol/runFile.js";
 import { bundleRunner, root } from "../support/bundleRunner.js";
+import { python, runCli } from "../support/runCli.js";
 
 const sample = path.join(root, "samples/hstu");
-const python = path.join(root, ".venv/bin/python");
 let temp: string;
 let folder: string;
 let runnerEntry: string;
@@ -195,16 +194,10 @@ async function writeRunFile(implementations: object, more: object = {}): Promise
   return file;
 }
 
-async function run(args: readonly string[], given: readonly string[] = ["--python", python]) {
-  let stdout = "";
-  let stderr = "";
-  const code = await runCommandLine(["run", "--format", "json", "--no-cache", ...given, ...args], {
+function run(args: readonly string[], given: readonly string[] = ["--python", python]) {
+  return runCli(["--no-cache", ...given, ...args], {
     cwd: folder,
-    env: { ...process.env, VIRTUAL_ENV: path.join(root, ".venv") },
-    stdout: { write: (text) => (stdout += text) },
-    stderr: { write: (text) => (stderr += text) },
     runnerEntry,
-    agentFolder: path.join(root, "engine/capture"),
+    env: { VIRTUAL_ENV: path.join(root, ".venv") },
   });
-  return { code, stdout, stderr };
 }

@@ -3,12 +3,11 @@ import os from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { runCommandLine } from "../../engine/cli/commandLine.js";
 import type { Report } from "../../engine/protocol/report.js";
 import { bundleRunner, root } from "../support/bundleRunner.js";
+import { python, runCli } from "../support/runCli.js";
 
 const sample = path.join(root, "samples/hstu");
-const python = path.join(root, ".venv/bin/python");
 let temp: string;
 let folder: string;
 let runnerEntry: string;
@@ -153,22 +152,12 @@ describe("a script without a run file", { timeout: 120_000 }, () => {
   });
 });
 
-async function run(args: readonly string[], options: readonly string[] = ["--no-cache"]) {
-  let stdout = "";
-  let stderr = "";
-  const env = { ...process.env, HSTU_PARITY_CACHE: path.join(temp, "cache") };
-  const code = await runCommandLine(
-    ["run", "--format", "json", "--python", python, ...options, ...args],
-    {
-      cwd: folder,
-      env,
-      stdout: { write: (text) => (stdout += text) },
-      stderr: { write: (text) => (stderr += text) },
-      runnerEntry,
-      agentFolder: path.join(root, "engine/capture"),
-    },
-  );
-  return { code, stdout, stderr };
+function run(args: readonly string[], options: readonly string[] = ["--no-cache"]) {
+  return runCli(["--python", python, ...options, ...args], {
+    cwd: folder,
+    runnerEntry,
+    env: { HSTU_PARITY_CACHE: path.join(temp, "cache") },
+  });
 }
 
 function twoModels(reference: string, candidate: string): string {

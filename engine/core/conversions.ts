@@ -5,7 +5,12 @@ import type { TensorValue } from "./tensorValue.js";
 /** The same values in another float type, rounded to nearest; tensors that hold no floats stay as they are. */
 export function convertFloats(value: TensorValue, dtype: DType): TensorValue {
   if (value.dtype === dtype || !isFloat(value.dtype) || !isFloat(dtype)) return value;
-  return { dtype, shape: value.shape, bytes: fromFloat64(toFloat64(value), dtype) };
+  const values = toFloat64(value);
+  const bytes =
+    dtype === "float64"
+      ? new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
+      : fromFloat64(values, dtype);
+  return { dtype, shape: value.shape, bytes };
 }
 
 /** The same integers in another integer type; undefined when one of them does not fit or a side holds no integers. */

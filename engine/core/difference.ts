@@ -2,7 +2,7 @@ import type { Alignment } from "./alignment.js";
 import { float64Reader, isFloat } from "./dtypes.js";
 import { findObstacle } from "./findings.js";
 import { compareFloats, fillThreshold } from "./floatComparison.js";
-import { compareIntegers } from "./integerComparison.js";
+import { areEqualIntegers, compareIntegers } from "./integerComparison.js";
 import { relativeNorm } from "./kernel.js";
 import { identityAlignment } from "./layouts.js";
 import type { TensorValue } from "./tensorValue.js";
@@ -31,6 +31,7 @@ export function distance(
   if (findObstacle(reference, candidate, alignment)) return { relL2: NaN, linfRel: NaN };
   const aligned = alignment ?? identityAlignment(reference.shape);
   if (!isFloat(reference.dtype) && !isFloat(candidate.dtype)) {
+    if (areEqualIntegers(reference, candidate, aligned)) return { relL2: 0, linfRel: 0 };
     const totals = compareIntegers(reference, candidate, aligned, 0);
     return {
       relL2: ratio(totals.squared, totals.referenceSquared),
@@ -152,6 +153,10 @@ function splitIntegers(
     ...alignment,
     runs: alignment.runs.map((run) => ({ ...run, reference: run.candidate })),
   };
+  const isEqual = [candidateOnReference, candidateTotal].every((value) =>
+    areEqualIntegers(reference, value, alignment),
+  );
+  if (isEqual) return { total: 0, introduced: 0, inherited: 0 };
   const introduced = compareIntegers(reference, candidateOnReference, alignment, 0);
   const total = compareIntegers(reference, candidateTotal, alignment, 0);
   const inherited = compareIntegers(candidateOnReference, candidateTotal, within, 0);

@@ -165,7 +165,10 @@ function judgePair(
   const nan = { equalNan: tolerance?.equalNan ?? false };
   const split = onReference && splitDifference(r.value, onReference, c.value, alignment, nan);
   const total = split?.total ?? relL2(r.value, c.value, alignment, nan);
-  const introducedByOps = repaired && relL2(r.value, repaired, alignment, nan);
+  const introducedByOps =
+    repaired === onReference
+      ? split?.introduced
+      : repaired && relL2(r.value, repaired, alignment, nan);
   const worstInput = Math.max(0, ...segment.frontier.map((key) => earlier.get(key)?.total ?? 0));
   const isElementwise = tolerance?.atol !== undefined || tolerance?.rtol !== undefined;
   const special = comparison.findings.some((finding) => finding.severity === "error");

@@ -1,5 +1,6 @@
 import type { DType } from "../protocol/tensor.js";
 import { floatFormats, isFloat } from "../core/dtypes.js";
+import { sameBytes } from "../core/integerComparison.js";
 import { isFaulty } from "../core/origins.js";
 import {
   consumers,
@@ -259,7 +260,7 @@ function startWalk({
       const classes = new Set<string>();
       for (const [tensor, result] of made) {
         const before = values.get(tensor);
-        if (before && sameBytes(before, result)) continue;
+        if (before && sameBytes(before.bytes, result.bytes)) continue;
         const rejoined =
           tensor === pair.candidate
             ? !differs(pair, index, result) && index.classOf(pair.reference)
@@ -310,8 +311,4 @@ interface Hypotheses {
 /** Bits of the mantissa; other types than floats are exact. */
 function bitsOf(dtype: DType | undefined): number {
   return dtype !== undefined && isFloat(dtype) ? floatFormats[dtype].mantissaBits : Infinity;
-}
-
-function sameBytes(a: TensorValue, b: TensorValue): boolean {
-  return a.bytes.length === b.bytes.length && a.bytes.every((byte, i) => byte === b.bytes[i]);
 }

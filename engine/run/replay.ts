@@ -82,7 +82,7 @@ export async function replayCandidate(
     (bytes > measuredBytes ? pairs : [])
       .filter((pair) => !pair.isOutput)
       .filter((pair) =>
-        [observed, onReference, onReferenceParameters].every(
+        [...new Set([observed, onReference, onReferenceParameters])].every(
           (values) => differenceAt(pair, reference, values) <= defaultGateFloor,
         ),
       )

@@ -66,6 +66,36 @@ class InPlaceWrites(CaptureCase):
             done.update(op["outputs"])
 
 
+class WritesInInferenceMode(CaptureCase):
+    source = """
+        import torch
+        import torch.nn.functional as F
+
+        class Model(torch.nn.Module):
+            def forward(self, x):
+                h = x - 2
+                before = h + 0
+                F.relu(h, inplace=True)
+                after = h + 0
+                apart = F.relu(x - 1, inplace=False)
+                return after + apart
+
+        with torch.inference_mode():
+            Model()(torch.arange(4.0))
+    """
+
+    def test_an_argument_that_asks_for_a_write_is_one(self):
+        trace = self.run_.trace()
+        np.testing.assert_array_equal(trace.value("/forward.before"), [-2, -1, 0, 1])
+        read = trace.maker_of("/forward.after")["inputs"][0]
+        np.testing.assert_array_equal(trace.value_of(read), [0, 0, 0, 1])
+        self.assertEqual(trace.producer(read)["kind"], "torch.nn.functional.relu")
+
+    def test_the_same_argument_turned_off_is_none(self):
+        maker = self.run_.trace().maker_of("/forward.apart")
+        self.assertEqual((maker["kind"], len(maker["outputs"])), ("torch.nn.functional.relu", 1))
+
+
 class ReusedObjects(CaptureCase):
     source = """
         import torch

@@ -15,7 +15,7 @@ class Operation(NamedTuple):
     attributes: Dict[str, Any]
     # Tensors that hold the offsets of jagged tensors.
     offsets: List[Any]
-    # Whether the first tensor is written in place, by the operation's name.
+    # Whether the first tensor is written in place, by the operation's name or by its argument `inplace`.
     writes_first: bool
 
 
@@ -73,7 +73,8 @@ def _describe(torch: Any, func: Any, args: Tuple[Any, ...], kwargs: Dict[str, An
         call = _call(torch, func, kind, named, attributes, collector.tensors, args, kwargs)
         if call:
             attributes["call"] = call
-    return Operation(kind, collector.tensors, attributes, offsets, writes_first(kind))
+    writes = writes_first(kind) or attributes.get("inplace") is True
+    return Operation(kind, collector.tensors, attributes, offsets, writes)
 
 
 def _plainly(torch: Any, func: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Operation:

@@ -1,5 +1,12 @@
 import type { DType } from "../protocol/tensor.js";
-import { fromFloat64, is64BitInteger, isFloat, toBigInts, toFloat64 } from "./dtypes.js";
+import {
+  floatFormats,
+  fromFloat64,
+  is64BitInteger,
+  isFloat,
+  toBigInts,
+  toFloat64,
+} from "./dtypes.js";
 import type { TensorValue } from "./tensorValue.js";
 
 /** The same values in another float type, rounded to nearest; tensors that hold no floats stay as they are. */
@@ -34,4 +41,17 @@ export function convertIntegers(value: TensorValue, dtype: DType): TensorValue |
     shape: value.shape,
     bytes: fromFloat64(Float64Array.from(from, Number), dtype),
   };
+}
+
+/**
+ * As `convertFloats`, but what is finite stays finite: a masked fill such as float32's lowest number is the narrower
+ * type's lowest on a side that computes in it, and −Inf in its place would be something that this side never holds.
+ */
+export function convertWithinRange(value: TensorValue, dtype: DType): TensorValue {
+  if (value.dtype === dtype || !isFloat(value.dtype) || !isFloat(dtype)) return value;
+  const { max } = floatFormats[dtype];
+  const values = toFloat64(value).map((x) =>
+    Math.abs(x) > max && Math.abs(x) < Infinity ? Math.sign(x) * max : x,
+  );
+  return { dtype, shape: value.shape, bytes: fromFloat64(values, dtype) };
 }

@@ -24,6 +24,11 @@ describe("somebody else's script", { timeout: 120_000 }, () => {
     ["two exported programs, one after the other", "exported", ["two_towers.py"]],
     ["an engine that is built, saved and loaded", "stale", ["reuse_engine.py"]],
     ["unit tests", "checks", ["-m", "unittest", "test_embedding_bag.BagCase"]],
+    ["experts, token by token and all at once", "experts", ["moe.py"]],
+    ["a trained model and its fused form, in inference mode", "ctr", ["-m", "ctr.train"]],
+    ["two compiled programs with renamed, transposed weights", "deploy", ["serve_classifier.py"]],
+    ["a copy of a language model", "lm", ["compare_precision.py", "--torch_dtype", "float32"]],
+    ["unit tests over several sizes", "suite", ["-m", "unittest", "test_pooling.TestPooling"]],
   ])("passes when the port is right: %s", async (_, folder, args) => {
     const { code, report, stderr } = await run(folder, args);
     expect(code, stderr).toBe(0);
@@ -43,6 +48,10 @@ describe("somebody else's script", { timeout: 120_000 }, () => {
     ["exported", ["two_towers.py", "--slip", "weights"], "self.lin2 = "],
     ["stale", ["reuse_engine.py", "--retrain"], "self.weight = weight"],
     ["checks", ["-m", "unittest", "test_embedding_bag.WrongBagCase"], "return self.bag("],
+    ["experts", ["moe.py", "--bug", "residual"], "return h + mixed"],
+    ["ctr", ["-m", "ctr.train", "--bug", "mask"], "# sees the future"],
+    ["deploy", ["serve_classifier.py", "--bug", "pool"], "tp.max(h, dim=1)"],
+    ["deploy", ["serve_classifier.py", "--bug", "relu"], "tp.gelu(hidden)"],
   ])("is wrong at exactly one line: %s %s", async (folder, args, text) => {
     const { code, report, stderr } = await run(folder, args);
     expect(code, stderr).toBe(1);
@@ -52,6 +61,73 @@ describe("somebody else's script", { timeout: 120_000 }, () => {
     expect([...new Set(sites)]).toEqual([await placeOf(folder, text)]);
     const failed = report.pairs.filter(({ verdict }) => verdict === "fail");
     expect(failed.flatMap(({ origins }) => origins.flatMap((o) => o.alternatives))).toEqual([]);
+  });
+
+  // The reference goes row by row, so nothing between the inputs and the result has a counterpart: a list of lines.
+  it.each([
+    ["experts", ["moe.py", "--bug", "act"], "hidden = F.gelu(g) * u"],
+    ["experts", ["moe.py", "--bug", "share"], "torch.topk(everyone, TOP)"],
+    ["suite", ["-m", "unittest", "test_pooling.TestPoolingOffByOne"], "steps <= lengths"],
+  ])(
+    "lists the wrong line where nothing around it has a counterpart: %s %s",
+    async (folder, args, text) => {
+      const { code, report, stderr } = await run(folder, args);
+      expect(code, stderr).toBe(1);
+      const place = await placeOf(folder, text);
+      for (const { origins } of report.pairs) {
+        expect(origins).toHaveLength(1);
+        const sites = origins.flatMap(({ site, alternatives }) => [
+          site,
+          ...alternatives.map((a) => a.site),
+        ]);
+        expect(sites.map(({ file, line }) => `${path.basename(file)}:${line}`)).toContain(place);
+      }
+    },
+  );
+
+  it("lists every parameter of a port that got none of the reference's", async () => {
+    const { code, report, stderr } = await run("strangers", ["nothing_copied.py"]);
+    expect(code, stderr).toBe(1);
+    const origins = report.pairs.flatMap((pair) => pair.origins);
+    expect(
+      origins.map(({ kind, site }) => [kind, `${path.basename(site.file)}:${site.line}`]),
+    ).toEqual([
+      ["parameter", await placeOf("strangers", "self.first = tp.Linear")],
+      ["parameter", await placeOf("strangers", "self.second = tp.Linear")],
+    ]);
+    expect(origins.flatMap(({ parameters }) => parameters).sort()).toEqual([
+      "first.bias",
+      "first.weight",
+      "second.bias",
+      "second.weight",
+    ]);
+  });
+
+  it("says that a check of two models with nothing in common proves nothing", async () => {
+    const { code, report } = await run("strangers", ["two_models.py"]);
+    expect(code).toBe(3);
+    expect(report.verdict).toBe("unknown");
+    expect(report.pairs).toEqual([]);
+    const [problem] = report.problems.filter((one) => one.code === "no-shared-values");
+    expect(problem?.message).toMatch(
+      /Old and New .* proves nothing, and the script does \(torch.allclose\)/,
+    );
+  });
+
+  it("compares an engine that an earlier process saved, and says when it has become stale", async () => {
+    const folder = await mkdtemp(path.join(temp, "phases-"));
+    await run("twophase", ["pipeline.py", "train=1+build", folder]);
+    const fresh = await run("twophase", ["pipeline.py", "serve", folder]);
+    expect(fresh.report.verdict, fresh.stderr).toBe("pass");
+    const { code, report } = await run("twophase", ["pipeline.py", "tune+serve", folder]);
+    expect(code).toBe(1);
+    const [problem] = report.problems.filter((one) => one.code === "stale-engine");
+    expect(problem?.message).toMatch(
+      /scorer\.engine, which was saved with other parameters: 1 of 4/,
+    );
+    expect(`${path.basename(problem?.site?.file ?? "")}:${problem?.site?.line}`).toBe(
+      await placeOf("twophase", "tp.Executable.load"),
+    );
   });
 
   it("calls an executable stale that was saved before its parameters changed", async () => {
@@ -72,6 +148,12 @@ async function placeOf(folder: string, text: string): Promise<string> {
     exported: "two_towers.py",
     stale: "reuse_engine.py",
     checks: "test_embedding_bag.py",
+    experts: "moe.py",
+    ctr: "ctr/fused.py",
+    deploy: "serve_classifier.py",
+    suite: "test_pooling.py",
+    strangers: "nothing_copied.py",
+    twophase: "pipeline.py",
   };
   const file = files[folder as keyof typeof files];
   const lines = (await readFile(path.join(scripts, folder, file), "utf8")).split("\n");

@@ -77,8 +77,10 @@ export interface CapturedTrace {
   object?: number;
   /** The call raised: the trace ends there. */
   incomplete?: boolean;
-  /** Calls of this object with inputs of these shapes and types, the recorded one among them. */
+  /** Calls of this object with inputs of these shapes and types that this trace stands for, the recorded one among them. */
   calls: number;
+  /** How many of `calls` had other values, in inputs or parameters: those there was no room to record. */
+  otherValues?: number;
   /** The largest relL2 between results of two calls on equal inputs and parameters; absent when they were equal. */
   differing?: WireNumber;
   /** The first runs of a Tripy program on different inputs, in order (`calls` counts all); safetensors files relative to this one, keyed by the trace's ports. */

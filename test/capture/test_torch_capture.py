@@ -293,7 +293,7 @@ class Calls(CaptureCase):
         Sub()(torch.ones(2))
         model.sub(torch.ones(2))
         with torch.inference_mode():
-            model(torch.zeros(2))
+            model(torch.ones(2))
     """
 
     def test_only_outermost_calls_make_traces(self):
@@ -315,16 +315,14 @@ class Calls(CaptureCase):
 
 
 class RepeatedCalls(unittest.TestCase):
-    def test_calls_with_inputs_of_equal_shapes_are_counted_and_the_number_of_traces_is_limited(self):
+    def test_calls_with_equal_inputs_are_counted_and_the_number_of_traces_is_limited(self):
         run = run_capture(
             """
             import torch
 
             model = torch.nn.Linear(2, 2)
-            for step in range(10):
+            for step in range(20):
                 model(torch.ones(2))
-            for step in range(10):
-                model(torch.full((2,), float(step)))
             for rows in range(1, 10):
                 model(torch.ones(rows, 2))
             """,
@@ -334,6 +332,60 @@ class RepeatedCalls(unittest.TestCase):
         self.assertEqual({entry["object"] for entry in run.index["traces"]}, {0})
         self.assertEqual({entry["kind"] for entry in run.index["traces"]}, {"module"})
         self.assertEqual(run.index["skipped"], {"torch": 6})
+
+    def test_calls_of_one_shape_on_other_values_are_recorded_as_long_as_there_is_room(self):
+        run = run_capture(
+            """
+            import torch
+
+            model = torch.nn.Linear(2, 2)
+            x = torch.zeros(2)
+            for step in range(6):
+                x.fill_(step)
+                model(x)
+                model(x)
+                model(x.clone())
+            with torch.no_grad():
+                model(torch.full((2,), 9.0))
+            """
+        )
+        traces = run.index["traces"]
+        self.assertEqual([entry["calls"] for entry in traces], [3, 3, 3, 9, 1])
+        self.assertEqual([entry.get("otherValues") for entry in traces], [None, None, None, 6, None])
+        self.assertEqual({entry["object"] for entry in traces}, {0})
+        for number, value in enumerate([0, 1, 2, 3, 9]):
+            trace = run.trace(number)
+            np.testing.assert_array_equal(trace.value_of(trace.json["inputs"][0]["tensor"]), np.full(2, value))
+
+    def test_other_values_take_no_room_from_what_was_never_recorded(self):
+        run = run_capture(
+            """
+            import torch
+
+            first, second = torch.nn.Linear(2, 2), torch.nn.Linear(2, 3)
+            for step in range(10):
+                first(torch.full((2,), float(step)))
+            second(torch.ones(2))
+            """,
+            options=("--max-traces", "4"),
+        )
+        self.assertEqual([entry["calls"] for entry in run.index["traces"]], [1, 9, 1])
+        self.assertEqual(run.index.get("skipped", {}), {})
+
+    def test_parameters_that_were_loaded_since_make_another_call(self):
+        run = run_capture(
+            """
+            import torch
+
+            model, other = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+            x = torch.ones(2)
+            model(x)
+            model.load_state_dict(other.state_dict())
+            model(x)
+            """
+        )
+        weights = [run.trace(n).value_of(run.trace(n).parameter("weight")["tensor"]) for n in range(2)]
+        self.assertGreater(np.abs(weights[0] - weights[1]).max(), 0)
 
     def test_equal_calls_with_other_results_say_how_far_they_are_apart(self):
         run = run_capture(
@@ -359,7 +411,6 @@ class RepeatedCalls(unittest.TestCase):
             for _ in range(4):
                 noisy(torch.ones(2))
                 steady(torch.ones(2))
-            steady(torch.zeros(2))
             steady.scale.data.mul_(3)
             steady(torch.ones(2))
             """
@@ -367,7 +418,7 @@ class RepeatedCalls(unittest.TestCase):
         noisy, steady = run.index["traces"]
         self.assertAlmostEqual(noisy["differing"], 0.5)
         self.assertEqual(noisy["calls"], 4)
-        self.assertEqual(steady["calls"], 6)
+        self.assertEqual(steady["calls"], 5)
         self.assertNotIn("differing", steady)
 
     def test_training_and_evaluation_are_recorded_apart(self):
@@ -385,8 +436,10 @@ class RepeatedCalls(unittest.TestCase):
             model(torch.ones(4, 2))
             """
         )
-        self.assertEqual([entry["calls"] for entry in run.index["traces"]], [3, 1])
-        self.assertEqual(run.labels(), ["Sequential", "Sequential"])
+        # Each step of the training has other parameters.
+        self.assertEqual([entry["calls"] for entry in run.index["traces"]], [1, 1, 1, 1])
+        kinds = [[op["kind"].rpartition(".")[2] for op in run.trace(number).ops] for number in (0, 3)]
+        self.assertEqual(kinds, [["linear", "dropout"], ["linear"]])
 
 
 class FbgemmOffsets(CaptureCase):

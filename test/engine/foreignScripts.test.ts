@@ -28,6 +28,8 @@ describe("somebody else's script", { timeout: 120_000 }, () => {
     ["a trained model and its fused form, in inference mode", "ctr", ["-m", "ctr.train"]],
     ["two compiled programs with renamed, transposed weights", "deploy", ["serve_classifier.py"]],
     ["a copy of a language model", "lm", ["compare_precision.py", "--torch_dtype", "float32"]],
+    ["a model that is warmed up on other values", "batches", ["warm.py"]],
+    ["several batches of one shape", "batches", ["validate.py"]],
     ["unit tests over several sizes", "suite", ["-m", "unittest", "test_pooling.TestPooling"]],
   ])("passes when the port is right: %s", async (_, folder, args) => {
     const { code, report, stderr } = await run(folder, args);
@@ -85,6 +87,15 @@ describe("somebody else's script", { timeout: 120_000 }, () => {
       }
     },
   );
+
+  it("finds a bug that the first of several batches of one shape cannot show", async () => {
+    const { code, report, stderr } = await run("batches", ["validate.py", "--bug"]);
+    expect(code, stderr).toBe(1);
+    expect(report.pairs.map(({ verdict }) => verdict)).toEqual(["pass", "fail", "fail"]);
+    const sites = report.pairs.flatMap(({ origins }) => origins.map(({ site }) => site));
+    const places = sites.map(({ file, line }) => `${path.basename(file)}:${line}`);
+    expect([...new Set(places)]).toEqual([await placeOf("batches", "return total / x.shape[1]")]);
+  });
 
   it("lists every parameter of a port that got none of the reference's", async () => {
     const { code, report, stderr } = await run("strangers", ["nothing_copied.py"]);
@@ -162,6 +173,7 @@ async function placeOf(folder: string, text: string): Promise<string> {
     exported: "two_towers.py",
     stale: "reuse_engine.py",
     checks: "test_embedding_bag.py",
+    batches: "validate.py",
     experts: "moe.py",
     ctr: "ctr/fused.py",
     lm: "compare_precision.py",

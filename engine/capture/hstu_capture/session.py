@@ -143,12 +143,21 @@ class Session:
         if self._is_child or self._is_full:
             return False
         with self._lock:
-            recorded = sum(trace["framework"] == framework for trace in self._traces)
-            if recorded < self.max_traces:
+            if self._recorded(framework) < self.max_traces:
                 return True
             self._skipped[framework] = self._skipped.get(framework, 0) + 1
             self._is_changed = True
             return False
+
+    def may_record_again(self, framework: str) -> bool:
+        """Whether what is recorded already may be once more, on other values: half of the limit is for what is not."""
+        if self._is_child or self._is_full:
+            return False
+        with self._lock:
+            return self._recorded(framework) < self.max_traces // 2
+
+    def _recorded(self, framework: str) -> int:
+        return sum(trace["framework"] == framework for trace in self._traces)
 
     def note_emulation(self, what: str) -> None:
         if what not in self.emulated:

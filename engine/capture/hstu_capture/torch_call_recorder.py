@@ -16,7 +16,7 @@ from .source_frames import SourceFrame
 from .tensor_names import NameTracker
 from .torch_active import ActiveCall, OldObjects, ThreadState
 from .torch_arguments import ArgumentRule, Named, Outside
-from .torch_calls import MAX_PARAMETER_SETS, Call, CallLog, Recorded, outputs_of, plain_values, shapes_of
+from .torch_calls import MAX_PARAMETER_SETS, MAX_VALUE_SETS, Call, CallLog, Recorded, outputs_of, plain_values, shapes_of
 from .torch_comparisons import Comparisons
 from .torch_declarations import Declarations
 from .torch_functions import CallTree, cut_out, identities, qualifies
@@ -58,14 +58,21 @@ class CallRecorder:
         with self._lock:
             calls = self._log.of(called)
             shapes = (switches, shapes_of(torch, arguments, inputs))
-            recorded, key = self._find(calls, shapes, active)
+            known, key = self._find(calls, shapes, active)
+            recorded = next((one for one in known if one.got(inputs, parameters, values)), None)
+            # A training loop does not use up what is left for the evaluation after it.
+            alike = [one for one in known if one.with_gradients == torch.is_grad_enabled()]
+            if recorded is None and known and not self._may_record_again(len(alike)):
+                recorded = (alike or known)[-1]
+                recorded.count_other()
             if recorded is not None:
                 active.recorded = recorded
                 if recorded.count():
                     active.call = Call(torch, inputs, parameters, values)
             elif self._session.may_record("torch"):
                 call = Call(torch, inputs, parameters, values)
-                active.recorded = calls[key] = Recorded(torch, self._session, call, parameters)
+                active.recorded = Recorded(torch, self._session, call, inputs, parameters)
+                calls.setdefault(key, []).append(active.recorded)
                 active.object = self._log.number_of(called, key[0])
                 self._start_recording(active)
         self._state.call = active
@@ -80,15 +87,20 @@ class CallRecorder:
             raise
         return active
 
-    def _find(self, calls: Dict[Any, Recorded], shapes: Any, active: ActiveCall) -> Tuple[Optional[Recorded], Any]:
+    def _may_record_again(self, recorded: int) -> bool:
+        may = getattr(self._session, "may_record_again", self._session.may_record)
+        return recorded < MAX_VALUE_SETS and bool(may("torch"))
+
+    def _find(self, calls: Dict[Any, List[Recorded]], shapes: Any, active: ActiveCall) -> Tuple[List[Recorded], Any]:
+        """What was recorded of calls of this shape, and what they are known by."""
         if active.root is not None:
-            return calls.get((None, shapes)), (None, shapes)
+            return calls.get((None, shapes), []), (None, shapes)
         given = tuple(id(tensor) for _, tensor in active.parameters)
         key = (given, shapes)
         same = [known for known in calls if known[1] == shapes]
         if key not in calls and len(same) >= MAX_PARAMETER_SETS:
             key = same[-1]
-        return calls.get(key), key
+        return calls.get(key, []), key
 
     def _start_recording(self, active: ActiveCall) -> None:
         torch = self._torch

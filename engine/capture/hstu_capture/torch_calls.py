@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 from .arguments import named_tensors
 from .identity_map import IdentityMap
 from .session import Session
+from .torch_recorder import reference_to
 from .torch_values import raw_values, rel_l2
 from .trace_builder import TraceBuilder
 from .wire import to_wire
@@ -22,6 +23,9 @@ _ALWAYS_COMPARED = 16
 _INDEX_INTERVAL = 0.5
 # A function that gets new parameters in each step of a training loop is recorded with that many sets of them.
 MAX_PARAMETER_SETS = 4
+# Calls of one shape whose inputs or parameters have other values are recorded too, so many of them: what the first
+# batch cannot show, a later one may.
+MAX_VALUE_SETS = 4
 
 Named = Sequence[Tuple[str, Any]]
 
@@ -47,11 +51,14 @@ class Call:
 class Recorded:
     """One recorded call, and the calls after it with inputs of the same shapes and types."""
 
-    def __init__(self, torch: Any, session: Session, call: Call, parameters: Named) -> None:
+    def __init__(self, torch: Any, session: Session, call: Call, inputs: Named, parameters: Named) -> None:
         self._torch = torch
         self._session = session
         self._call = call
         call.held = []
+        self._inputs = [_Held(torch, tensor) for _, tensor in inputs]
+        self._learned = _learned(torch, parameters)
+        self.with_gradients: bool = torch.is_grad_enabled()
         self._parameters = [checksum(torch, tensor) for _, tensor in parameters]
         self._outputs: List[Tuple[int, Optional[int], Optional[str], str]] = []
         self._path: Optional[str] = None
@@ -60,7 +67,7 @@ class Recorded:
         self._written = time.monotonic()
 
     def finish(self, trace: TraceBuilder, entry: Dict[str, Any], outputs: Named) -> None:
-        entry["calls"] = self.entry["calls"]
+        entry.update(self.entry)
         self.entry = entry
         self.file = os.path.basename(trace.path)
         self._path = os.path.join(trace.folder, trace.name + ".safetensors")
@@ -79,6 +86,22 @@ class Recorded:
             self._written = now
             self._session.write_index()
         return self.file is not None and (calls <= _ALWAYS_COMPARED or calls & (calls - 1) == 0)
+
+    def count_other(self) -> None:
+        """Counts a call on other values that there is no room for."""
+        self.entry["otherValues"] = self.entry.get("otherValues", 0) + 1
+
+    def got(self, inputs: Named, parameters: Named, values: Tuple[Any, ...]) -> bool:
+        """Whether a call on these has nothing to show that the recorded one does not."""
+        call = self._call
+        if call.values != values or len(inputs) != len(self._inputs):
+            return False
+        if self._learned != _learned(self._torch, parameters):
+            return False
+        return all(
+            held.is_still(tensor) or checksum(self._torch, tensor) == known
+            for held, (_, tensor), known in zip(self._inputs, inputs, call.checksums)
+        )
 
     def compare(self, call: Call, parameters: Named, outputs: Named) -> None:
         if not self._call.equals(call) or len(outputs) != len(self._outputs):
@@ -100,15 +123,36 @@ class Recorded:
             self._session.write_index()
 
 
+def _learned(torch: Any, parameters: Named) -> Tuple[Tuple[int, int], ...]:
+    """What training changes. Buffers are left out: a model may write into them each time it is called."""
+    learned = [t for _, t in parameters if t.requires_grad or isinstance(t, torch.nn.Parameter)]
+    return tuple((id(tensor), version_of(tensor)) for tensor in learned)
+
+
+class _Held:
+    """A tensor as it was: its object, without holding it, and how often it had been written."""
+
+    def __init__(self, torch: Any, tensor: Any) -> None:
+        self._version = version_of(tensor)
+        try:
+            self._reference = reference_to(torch, tensor)
+        except TypeError:
+            self._reference = lambda: None
+
+    def is_still(self, tensor: Any) -> bool:
+        """Known without a look at the values; False where only they can tell."""
+        return self._version >= 0 and self._reference() is tensor and version_of(tensor) == self._version
+
+
 class CallLog:
-    """All recorded calls, by what was called and the shapes of its inputs."""
+    """All recorded calls, by what was called and the shapes of its inputs; in order, those of one shape together."""
 
     def __init__(self) -> None:
-        self._by_object: IdentityMap[Dict[Any, Recorded]] = IdentityMap(dict)
+        self._by_object: IdentityMap[Dict[Any, List[Recorded]]] = IdentityMap(dict)
         self._numbers: IdentityMap[Dict[Any, int]] = IdentityMap(dict)
         self._count = 0
 
-    def of(self, called: Any) -> Dict[Any, Recorded]:
+    def of(self, called: Any) -> Dict[Any, List[Recorded]]:
         return self._by_object.of(called)
 
     def number_of(self, called: Any, parameters: Any) -> int:

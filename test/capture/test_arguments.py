@@ -31,8 +31,8 @@ class NamedTensors(unittest.TestCase):
         self.assertEqual(list(named_tensors(Tensor, {"a": thing})), [])
 
     def test_objects_that_all_know_one_another_do_not_take_for_ever(self):
-        # 12 objects, 12 references each: some 10^7 paths of length 8.
-        things = [Thing(None) for _ in range(12)]
+        # 60 objects, 60 references each: some 10^7 ways from one to another within the depth.
+        things = [Thing(None) for _ in range(60)]
         for thing in things:
             thing.others = list(things)
         tensor = Tensor()

@@ -181,11 +181,21 @@ export function createRunCache({ folder, maxBytes = 2 ** 30 }: RunCacheOptions):
    */
   const makeRoom = async (key: string) => {
     await entries.removeLeftovers(3_600_000);
-    const seen = new Set<string>();
     const variants = await readAll(await entries.places(key));
+    // Of runs on the same files the newest counts; the times of use are too coarse to tell it from the one before.
+    const newest = new Map<string, string>();
+    for (const { entry } of variants) {
+      if (entry instanceof DamagedEntry) continue;
+      const { manifestHash, storedAt } = entry;
+      if (storedAt > (newest.get(manifestHash) ?? "")) newest.set(manifestHash, storedAt);
+    }
+    const seen = new Set<string>();
     for (const [index, { place, entry }] of variants.entries()) {
       const replaced =
-        entry instanceof DamagedEntry || index >= maxVariants || seen.has(entry.manifestHash);
+        entry instanceof DamagedEntry ||
+        index >= maxVariants ||
+        entry.storedAt !== newest.get(entry.manifestHash) ||
+        seen.has(entry.manifestHash);
       if (replaced) await entries.remove(place);
       else seen.add(entry.manifestHash);
     }

@@ -44,6 +44,11 @@ export function isFloat(dtype: DType): dtype is FloatDType {
   return dtype in floatFormats;
 }
 
+/** How finely a type tells numbers apart; what is no float is exact. */
+export function mantissaBits(dtype: DType | undefined): number {
+  return dtype !== undefined && isFloat(dtype) ? floatFormats[dtype].mantissaBits : Infinity;
+}
+
 /** 64-bit integers do not fit a JavaScript number exactly. */
 export function is64BitInteger(dtype: DType): dtype is "int64" | "uint64" {
   return dtype === "int64" || dtype === "uint64";

@@ -58,11 +58,11 @@ export interface Choice {
 
 /**
  * Finds which of the recorded calls are implementations of one another: they got the same inputs and share parameters,
- * by content. torch is the reference before Tripy, wide before narrow, jagged before dense, what the script expects before what it
- * checks, earlier before later. A Tripy
- * model whose parameters pair by name and shape, or all by their shapes, is a candidate although none of their values came
- * from torch: that is the finding. Two torch models that share no values are none. Where neither side has parameters, the inputs and results that
- * resemble one another decide, or the script itself, which compares the two.
+ * by content. torch is the reference before Tripy, wide before narrow, jagged before dense, what the script expects before
+ * what it checks, earlier before later. A Tripy model whose parameters pair by name and shape, or all by their shapes, is a
+ * candidate although none of their values came from torch: that is the finding. Two torch models that share no values are
+ * none. Where neither side has parameters, the inputs and results that resemble one another decide, or the script itself,
+ * which compares the two.
  * @param areCompared whether the script brought the results of two calls together.
  */
 export function chooseImplementations(
@@ -153,10 +153,10 @@ export function relate(reference: Subject, candidate: Subject, compared: boolean
   const { findings } = parametersCompared;
   const telling = findings.filter((finding) => isTelling(finding.candidate.value));
   const held = telling.filter(({ status }) => status === "same" || status === "transposed").length;
-  // A function gets as inputs what a module holds as parameters.
   // A program that is evaluated eagerly holds its inputs as constants.
   const constants = candidate.inputs.length === 0 && taken === reference.inputs.length ? taken : 0;
   const same = related.isSure ? related.twins.length + constants : 0;
+  // A function gets as inputs what a module holds as parameters.
   const shared = held + given + taken - constants;
   const parameters = telling.length + given - constants;
   const none = parameters === 0;

@@ -5,7 +5,7 @@ import { compareTensors, type Comparison } from "./compare.js";
 import { convertWithinRange } from "./conversions.js";
 import { relL2, splitDifference } from "./difference.js";
 import { axisRoles } from "./axisRoles.js";
-import { floatFormats, isFloat } from "./dtypes.js";
+import { isFloat, mantissaBits } from "./dtypes.js";
 import type { DType } from "../protocol/tensor.js";
 import { dtypeTolerance, exactGate, floorGate, noiseGate, userGate } from "./gates.js";
 import { matchGlob } from "./names.js";
@@ -224,10 +224,6 @@ function hasStrayNarrowing({ ops }: Segment, candidate: Observation): boolean {
   return ops.some((op) =>
     op.outputs.some((key) => mantissaBits(candidate.tensors.get(key)?.dtype) < own),
   );
-}
-
-function mantissaBits(dtype: DType | undefined): number {
-  return dtype !== undefined && isFloat(dtype) ? floatFormats[dtype].mantissaBits : Infinity;
 }
 
 /**

@@ -1,4 +1,5 @@
 import path from "node:path";
+import { sameBytes } from "../core/integerComparison.js";
 import { sameShape } from "../core/shapes.js";
 import { isTelling } from "../core/sameTensor.js";
 import type { TensorValue } from "../core/tensorValue.js";
@@ -92,7 +93,7 @@ function madeBy(
       const isSame =
         made.dtype === value.dtype &&
         sameShape(made.shape, value.shape) &&
-        Buffer.compare(made.bytes, value.bytes) === 0;
+        sameBytes(made.bytes, value.bytes);
       if (isSame) return { piece, port };
     }
   }

@@ -1,5 +1,4 @@
-import type { DType } from "../protocol/tensor.js";
-import { floatFormats, isFloat } from "../core/dtypes.js";
+import { mantissaBits } from "../core/dtypes.js";
 import { sameBytes } from "../core/integerComparison.js";
 import { isFaulty } from "../core/origins.js";
 import {
@@ -45,10 +44,10 @@ const limits = { lookAhead: 24, perTensor: 26, tensors: 40, evaluations: 240, ro
 export async function pairByValue(given: Pairing, options: PairByValueOptions): Promise<Pairing> {
   const { reference, candidate, program, parameters, signal } = options;
   const index = indexValues(reference);
-  const precision = bitsOf(implementationPrecision(candidate));
+  const precision = mantissaBits(implementationPrecision(candidate));
   // What is rounded further than the rest is not the reference's tensor, although it is near it.
   const made = [...producers(candidate).keys()].filter(
-    (key) => bitsOf(candidate.tensors.get(key)?.dtype) >= precision,
+    (key) => mantissaBits(candidate.tensors.get(key)?.dtype) >= precision,
   );
   const pairs = new Map(given.pairs.map((pair) => [pair.candidate, pair]));
   const used = new Set(given.pairs.map((pair) => pair.reference));
@@ -321,9 +320,4 @@ interface Hypotheses {
   readonly between: ReadonlySet<TensorKey>;
   readonly replaced: Values;
   readonly values: Values;
-}
-
-/** Bits of the mantissa; other types than floats are exact. */
-function bitsOf(dtype: DType | undefined): number {
-  return dtype !== undefined && isFloat(dtype) ? floatFormats[dtype].mantissaBits : Infinity;
 }

@@ -91,6 +91,10 @@ class Recorded:
         """Counts a call on other values that there is no room for."""
         self.entry["otherValues"] = self.entry.get("otherValues", 0) + 1
 
+    def is_like(self, other: "Recorded") -> bool:
+        """Whether another call of the same, recorded or not, got the same."""
+        return self._learned == other._learned and self._call.checksums == other._call.checksums
+
     def got(self, inputs: Named, parameters: Named, values: Tuple[Any, ...]) -> bool:
         """Whether a call on these has nothing to show that the recorded one does not."""
         call = self._call

@@ -209,6 +209,26 @@ class FunctionsOfLayers(CaptureCase):
         self.assertEqual(trace.json["parameters"][2]["name"], "layers.0.weight")
         self.assertIn("declaredAt", trace.json["parameters"][2])
 
+    def test_a_function_whose_layers_were_initialised_anew_is_recorded_once_more(self):
+        run = run_capture(
+            """
+            import torch
+
+            layer = torch.nn.Linear(3, 3)
+
+            def net(x):
+                return layer(x).tanh()
+
+            x = torch.ones(2, 3)
+            net(x)
+            net(x)
+            torch.nn.init.zeros_(layer.weight)
+            net(x)
+            """
+        )
+        self.assertEqual([entry["calls"] for entry in run.index["traces"]], [2, 1])
+        np.testing.assert_array_equal(run.trace(1).value_of(run.trace(1).parameter("layer.weight")["tensor"]), 0)
+
     def test_a_layer_that_no_variable_holds_has_parameters_all_the_same(self):
         trace = self.run_.trace(self.run_.labels().index("hidden_away"))
         self.assertEqual([p["name"] for p in trace.json["parameters"]], ["Linear.weight", "Linear.bias"])

@@ -118,6 +118,8 @@ class CallRecorder:
         last = active.frame
 
         def arrived(tensor: Any, number: int, frame: FrameType) -> None:
+            if active.recorded is not None and (tensor.requires_grad or isinstance(tensor, torch.nn.Parameter)):
+                active.recorded.read_outside(tensor)
             name = outside.name_of(tensor, frame, last)
             if name is not None and all(name != parameter["name"] for parameter in trace.parameters):
                 declared = self._created.get(storage_of(tensor) or 0)

@@ -1,7 +1,7 @@
 """
 Calls of the user's functions outside modules. There is no event for them: the first operation of torch outside any
 recorded call looks for the outermost function on the stack that got tensors. If that one turns out to be no
-implementation (it returns no tensor, or calls a module), those that it called are cut out of what was recorded.
+implementation (it returns no tensor, or calls a whole model), those that it called are cut out of what was recorded.
 """
 
 import inspect

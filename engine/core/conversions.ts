@@ -1,11 +1,23 @@
 import type { DType } from "../protocol/tensor.js";
-import { fromFloat64, is64BitInteger, isFloat, toBigInts, toFloat64 } from "./dtypes.js";
+import {
+  floatFormats,
+  fromFloat64,
+  is64BitInteger,
+  isFloat,
+  toBigInts,
+  toFloat64,
+} from "./dtypes.js";
 import type { TensorValue } from "./tensorValue.js";
 
 /** The same values in another float type, rounded to nearest; tensors that hold no floats stay as they are. */
 export function convertFloats(value: TensorValue, dtype: DType): TensorValue {
   if (value.dtype === dtype || !isFloat(value.dtype) || !isFloat(dtype)) return value;
-  return { dtype, shape: value.shape, bytes: fromFloat64(toFloat64(value), dtype) };
+  const values = toFloat64(value);
+  const bytes =
+    dtype === "float64"
+      ? new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
+      : fromFloat64(values, dtype);
+  return { dtype, shape: value.shape, bytes };
 }
 
 /** The same integers in another integer type; undefined when one of them does not fit or a side holds no integers. */
@@ -29,4 +41,17 @@ export function convertIntegers(value: TensorValue, dtype: DType): TensorValue |
     shape: value.shape,
     bytes: fromFloat64(Float64Array.from(from, Number), dtype),
   };
+}
+
+/**
+ * As `convertFloats`, but what is finite stays finite: a masked fill such as float32's lowest number is the narrower
+ * type's lowest on a side that computes in it, and −Inf in its place would be something that this side never holds.
+ */
+export function convertWithinRange(value: TensorValue, dtype: DType): TensorValue {
+  if (value.dtype === dtype || !isFloat(value.dtype) || !isFloat(dtype)) return value;
+  const { max } = floatFormats[dtype];
+  const values = toFloat64(value).map((x) =>
+    Math.abs(x) > max && Math.abs(x) < Infinity ? Math.sign(x) * max : x,
+  );
+  return { dtype, shape: value.shape, bytes: fromFloat64(values, dtype) };
 }

@@ -1,8 +1,8 @@
 import type { Alignment } from "./alignment.js";
 import { float64Reader, isFloat } from "./dtypes.js";
 import { findObstacle } from "./findings.js";
-import { compareFloats, fillThreshold } from "./floatComparison.js";
-import { compareIntegers } from "./integerComparison.js";
+import { compareFloats, fillLimitOf, fillThreshold } from "./floatComparison.js";
+import { areEqualIntegers, compareIntegers } from "./integerComparison.js";
 import { relativeNorm } from "./kernel.js";
 import { identityAlignment } from "./layouts.js";
 import type { TensorValue } from "./tensorValue.js";
@@ -31,6 +31,7 @@ export function distance(
   if (findObstacle(reference, candidate, alignment)) return { relL2: NaN, linfRel: NaN };
   const aligned = alignment ?? identityAlignment(reference.shape);
   if (!isFloat(reference.dtype) && !isFloat(candidate.dtype)) {
+    if (areEqualIntegers(reference, candidate, aligned)) return { relL2: 0, linfRel: 0 };
     const totals = compareIntegers(reference, candidate, aligned, 0);
     return {
       relL2: ratio(totals.squared, totals.referenceSquared),
@@ -96,6 +97,7 @@ export function splitDifference(
   const replayed = new Float64Array(chunk);
   const whole = new Float64Array(chunk);
   const equalNan = options.equalNan ?? false;
+  const fillLimit = fillLimitOf(candidateTotal.dtype);
   let rr = 0;
   let total = 0;
   let introduced = 0;
@@ -119,9 +121,9 @@ export function splitDifference(
           continue;
         }
         if (Math.abs(a) <= fillThreshold) rr += squareA;
-        total += specialSquare(a, c, equalNan);
-        introduced += specialSquare(a, b, equalNan);
-        inherited += specialSquare(b, c, equalNan);
+        total += specialSquare(a, c, equalNan, fillLimit);
+        introduced += specialSquare(a, b, equalNan, fillLimit);
+        inherited += specialSquare(b, c, equalNan, fillLimit);
       }
     }
   }
@@ -133,12 +135,12 @@ export function splitDifference(
 }
 
 /** The square of y − x where one of three elements is NaN, ±Inf or a masked fill: NaN where the two disagree. */
-function specialSquare(x: number, y: number, equalNan: boolean): number {
+function specialSquare(x: number, y: number, equalNan: boolean, fillLimit: number): number {
   if (x === y) return 0;
   if (Number.isNaN(x) && Number.isNaN(y)) return equalNan ? 0 : NaN;
   if (!Number.isFinite(x) || !Number.isFinite(y)) return NaN;
   if (Math.abs(x) <= fillThreshold) return (y - x) * (y - x);
-  return Math.abs(y) > fillThreshold && x > 0 === y > 0 ? 0 : NaN;
+  return Math.abs(y) >= fillLimit && x > 0 === y > 0 ? 0 : NaN;
 }
 
 /** 64-bit integers are subtracted as BigInt, so each part is a comparison of its own; ‖·‖ is that of the reference. */
@@ -152,6 +154,10 @@ function splitIntegers(
     ...alignment,
     runs: alignment.runs.map((run) => ({ ...run, reference: run.candidate })),
   };
+  const isEqual = [candidateOnReference, candidateTotal].every((value) =>
+    areEqualIntegers(reference, value, alignment),
+  );
+  if (isEqual) return { total: 0, introduced: 0, inherited: 0 };
   const introduced = compareIntegers(reference, candidateOnReference, alignment, 0);
   const total = compareIntegers(reference, candidateTotal, alignment, 0);
   const inherited = compareIntegers(candidateOnReference, candidateTotal, within, 0);

@@ -22,12 +22,22 @@ export type FloatDType = "float64" | "float32" | "float16" | "bfloat16";
 
 /** Exponent and explicit mantissa bits of the IEEE 754 formats and of bfloat16. */
 export const floatFormats: Readonly<
-  Record<FloatDType, { exponentBits: number; mantissaBits: number; minNormal: number }>
+  Record<FloatDType, { exponentBits: number; mantissaBits: number; minNormal: number; max: number }>
 > = {
-  float64: { exponentBits: 11, mantissaBits: 52, minNormal: 2 ** -1022 },
-  float32: { exponentBits: 8, mantissaBits: 23, minNormal: 2 ** -126 },
-  float16: { exponentBits: 5, mantissaBits: 10, minNormal: 2 ** -14 },
-  bfloat16: { exponentBits: 8, mantissaBits: 7, minNormal: 2 ** -126 },
+  float64: { exponentBits: 11, mantissaBits: 52, minNormal: 2 ** -1022, max: Number.MAX_VALUE },
+  float32: {
+    exponentBits: 8,
+    mantissaBits: 23,
+    minNormal: 2 ** -126,
+    max: (2 - 2 ** -23) * 2 ** 127,
+  },
+  float16: { exponentBits: 5, mantissaBits: 10, minNormal: 2 ** -14, max: 65504 },
+  bfloat16: {
+    exponentBits: 8,
+    mantissaBits: 7,
+    minNormal: 2 ** -126,
+    max: (2 - 2 ** -7) * 2 ** 127,
+  },
 };
 
 export function isFloat(dtype: DType): dtype is FloatDType {

@@ -19,6 +19,7 @@ import {
   sums64,
   type BlockSums,
 } from "./kernel.js";
+import type { DType } from "../protocol/tensor.js";
 import type { TensorValue } from "./tensorValue.js";
 import { ulp32, ulpOf, type UlpSums } from "./ulp.js";
 import { newWorstList, offerBlock, type WorstList } from "./worstElements.js";
@@ -66,6 +67,11 @@ export interface FloatPass {
 /** Beyond this a number is a mask's fill: it says "not this one" and nothing else. */
 export const fillThreshold = 1e30;
 
+/** From here on a candidate's number is a masked fill where the reference's is one: float16 has none over 65504. */
+export function fillLimitOf(dtype: DType): number {
+  return isFloat(dtype) ? Math.min(fillThreshold, floatFormats[dtype].max) : fillThreshold;
+}
+
 /**
  * Compares the aligned elements, at least one tensor being of a float type. Both are widened to float64 exactly. Sums are
  * float64 and made by blocks. Squares of float64 elements under 1e-162 vanish, as they do in NumPy.
@@ -86,6 +92,7 @@ export function compareFloats(
     varies: { reference: false, candidate: false },
   };
   const flushLimit = subnormalLimit(reference, candidate);
+  const fillLimit = fillLimitOf(candidate.dtype);
   const block = newBlockSums();
   const ulp: UlpSums = { max: 0, sum: 0, flushed: 0 };
   const full = pass.detail === "full";
@@ -125,7 +132,7 @@ export function compareFloats(
     length: number,
     segments: readonly Segment[],
   ): void => {
-    const kept = separate(r, c, length, flushLimit, totals.special, (position) =>
+    const kept = separate(r, c, length, flushLimit, fillLimit, totals.special, (position) =>
       totals.worst.disagreements.push({
         offset: referenceOffset(segments, position),
         reference: r[position] as number,
@@ -245,6 +252,7 @@ function separate(
   candidate: Float32Array | Float64Array,
   length: number,
   flushLimit: number,
+  fillLimit: number,
   counts: SpecialCounts,
   disagree: (position: number) => void,
 ): {
@@ -285,7 +293,7 @@ function separate(
       }
     } else {
       counts.maskedFill++;
-      if (!(ac > fillThreshold && r > 0 === c > 0)) {
+      if (!(ac >= fillLimit && r > 0 === c > 0)) {
         counts.maskedFillDisagree++;
         disagree(i);
       }

@@ -2,7 +2,12 @@ import { floatFormats, isFloat } from "./dtypes.js";
 import { normalisedName } from "./names.js";
 import type { ObservedParameter } from "./observation.js";
 import { relL2 } from "./difference.js";
-import { compareParameters, type ParameterFinding } from "./parameters.js";
+import {
+  compareParameters,
+  pairLeftoversByShape,
+  type ParameterComparison,
+  type ParameterFinding,
+} from "./parameters.js";
 import { isTelling, sameTensor } from "./sameTensor.js";
 import { sameShape } from "./shapes.js";
 import type { TensorValue } from "./tensorValue.js";
@@ -55,8 +60,8 @@ export interface Choice {
  * Finds which of the recorded calls are implementations of one another: they got the same inputs and share parameters,
  * by content. torch is the reference before Tripy, wide before narrow, jagged before dense, what the script expects before what it
  * checks, earlier before later. A Tripy
- * model whose parameters pair by name and shape is a candidate although none of their values came from torch: that is the
- * finding. Two torch models that share no values are none. Where neither side has parameters, the inputs and results that
+ * model whose parameters pair by name and shape, or all by their shapes, is a candidate although none of their values came
+ * from torch: that is the finding. Two torch models that share no values are none. Where neither side has parameters, the inputs and results that
  * resemble one another decide, or the script itself, which compares the two.
  * @param areCompared whether the script brought the results of two calls together.
  */
@@ -144,7 +149,8 @@ function byEvidence(a: Evidence, b: Evidence): number {
 export function relate(reference: Subject, candidate: Subject, compared: boolean): Relation {
   const related = relateInputs(reference, candidate);
   const { given, taken, differing } = related;
-  const { findings } = compareParameters(reference.parameters, candidate.parameters);
+  const parametersCompared = compareParameters(reference.parameters, candidate.parameters);
+  const { findings } = parametersCompared;
   const telling = findings.filter((finding) => isTelling(finding.candidate.value));
   const held = telling.filter(({ status }) => status === "same" || status === "transposed").length;
   // A function gets as inputs what a module holds as parameters.
@@ -170,7 +176,10 @@ export function relate(reference: Subject, candidate: Subject, compared: boolean
     return { kind: "related", shared: 0, inputs: same, because: withInputs };
   }
   const otherFramework = reference.framework !== candidate.framework;
-  if (shared === 0 && !(otherFramework && telling.some(fitsByName))) {
+  const fitsOtherwise = (): boolean =>
+    telling.some(hasFittingShape) ||
+    (same > 0 && haveSameShapes(reference, candidate) && allFitByShape(parametersCompared));
+  if (shared === 0 && !(otherFramework && fitsOtherwise())) {
     const holds = reference.parameters.some(({ value }) => isTelling(value));
     return same > 0 && holds ? { kind: "noSharedValues" } : unrelated;
   }
@@ -185,13 +194,19 @@ export function relate(reference: Subject, candidate: Subject, compared: boolean
   };
 }
 
-/** A parameter whose counterpart by name has its shape, or the transposed one. */
-function fitsByName({ candidate, reference }: ParameterFinding): boolean {
+/** A parameter whose counterpart has its shape, or the transposed one. */
+function hasFittingShape({ candidate, reference }: ParameterFinding): boolean {
   const shape = candidate.value.shape;
   const wanted = reference?.value.shape;
   return (
     wanted !== undefined && (sameShape(wanted, shape) || sameShape([...wanted].reverse(), shape))
   );
+}
+
+/** All parameters of both sides pair, if by nothing but their shapes. */
+function allFitByShape(comparison: ParameterComparison): boolean {
+  const { findings, missing } = pairLeftoversByShape(comparison);
+  return missing.length === 0 && findings.every(hasFittingShape);
 }
 
 /** Equal shapes, or rows [ΣL, …] on one side that the other has padded, as [B, N, …]. */

@@ -2,7 +2,7 @@ import type { Gate, RowVerdict } from "../protocol/report.js";
 import type { ExpectedDifference, Tolerance } from "../protocol/runFile.js";
 import type { Alignment } from "./alignment.js";
 import { compareTensors, type Comparison } from "./compare.js";
-import { convertFloats } from "./conversions.js";
+import { convertWithinRange } from "./conversions.js";
 import { relL2, splitDifference } from "./difference.js";
 import { axisRoles } from "./axisRoles.js";
 import { floatFormats, isFloat } from "./dtypes.js";
@@ -116,18 +116,28 @@ function judgePair(
   const repaired = replay?.onReferenceParameters.get(pair.candidate);
   const exact = !isFloat(r.dtype) || !isFloat(c.dtype);
   const narrow = narrowestAround(segment, candidate, r.dtype);
-  const rounded = narrow && convertFloats(r.value, narrow);
-  const rounding = rounded ? relL2(r.value, rounded, onReferenceSide(alignment), anyNan) : 0;
+  const value = r.value;
+  const roundingTo = (dtype: DType | undefined): number => {
+    if (dtype === undefined) return 0;
+    const rounded = convertWithinRange(value, dtype);
+    const difference = relL2(value, rounded, onReferenceSide(alignment), anyNan);
+    return Number.isFinite(difference) ? difference : 0;
+  };
+  const rounding = roundingTo(narrow);
   const admitted = dtypeTolerance(r.dtype, narrow ?? implementationPrecision(candidate)).rtol;
   // Noise of the candidate that the reference does not have is a loss of precision, and a gate must not admit it.
-  const noiseOf = (value: TensorValue | undefined, double: TensorValue | undefined) => {
+  const noiseOf = (
+    value: TensorValue | undefined,
+    double: TensorValue | undefined,
+    roundedBefore: number,
+  ) => {
     if (!value || !double || !r.value) return undefined;
     const own = relL2(double, value, onCandidate(alignment), anyNan);
     const referenceError = relL2(r.value, double, alignment, anyNan);
     const honest = Number.isFinite(referenceError)
       ? Math.min(own, Math.max(honestNoiseRatio * referenceError, admitted))
       : own;
-    return honest + (Number.isFinite(rounding) ? rounding : 0);
+    return honest + roundedBefore;
   };
   // A pad value that is not a number says that anything may stand in the padding.
   const padValue = r.layout.kind === "padded" ? fromWire(r.layout.pad) : NaN;
@@ -158,14 +168,21 @@ function judgePair(
   // Float64 leaves casts to narrower types out, so what they lose would pass for noise.
   const double = replay?.onReferenceDouble.get(pair.candidate);
   const isMeasured = double !== undefined && !hasStrayNarrowing(segment, candidate);
-  const gate = gateFor(isMeasured ? noiseOf(repaired, double) : undefined);
-  const ownGate = gateFor(noiseOf(c.value, replay?.ownDouble.get(pair.candidate)));
+  const gate = gateFor(isMeasured ? noiseOf(repaired, double, rounding) : undefined);
+  // Where the candidate computes in a narrower type as a whole, what it computes in a wider one was rounded before.
+  const ownPrecision = implementationPrecision(candidate);
+  const isNarrower = mantissaBits(ownPrecision) < mantissaBits(r.dtype);
+  const before = isNarrower ? Math.max(rounding, roundingTo(ownPrecision)) : rounding;
+  const ownGate = gateFor(noiseOf(c.value, replay?.ownDouble.get(pair.candidate), before));
   const accumulatedGate = Number(ownGate.value) > Number(gate.value) ? ownGate : gate;
 
   const nan = { equalNan: tolerance?.equalNan ?? false };
   const split = onReference && splitDifference(r.value, onReference, c.value, alignment, nan);
   const total = split?.total ?? relL2(r.value, c.value, alignment, nan);
-  const introducedByOps = repaired && relL2(r.value, repaired, alignment, nan);
+  const introducedByOps =
+    repaired === onReference
+      ? split?.introduced
+      : repaired && relL2(r.value, repaired, alignment, nan);
   const worstInput = Math.max(0, ...segment.frontier.map((key) => earlier.get(key)?.total ?? 0));
   const isElementwise = tolerance?.atol !== undefined || tolerance?.rtol !== undefined;
   const special = comparison.findings.some((finding) => finding.severity === "error");

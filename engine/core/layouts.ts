@@ -1,6 +1,6 @@
 import type { Layout } from "../protocol/tensor.js";
 import type { Alignment } from "./alignment.js";
-import { convertIntegers } from "./conversions.js";
+import { convertIntegers, convertWithinRange } from "./conversions.js";
 import { collectRuns, type LoopAxis } from "./alignedRuns.js";
 import { elementCount, elementSize, fromFloat64, isFloat, toFloat64 } from "./dtypes.js";
 import { checkLayout, type LayoutFinding } from "./layoutChecks.js";
@@ -127,6 +127,7 @@ export function substitute(
 
 function inType(value: TensorValue, dtype: TensorValue["dtype"]): Uint8Array | undefined {
   if (value.dtype === dtype) return value.bytes;
+  if (isFloat(value.dtype) && isFloat(dtype)) return convertWithinRange(value, dtype).bytes;
   if (isFloat(value.dtype) || isFloat(dtype)) return fromFloat64(toFloat64(value), dtype);
   return convertIntegers(value, dtype)?.bytes;
 }

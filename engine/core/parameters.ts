@@ -42,6 +42,8 @@ export function compareParameters(
   declared: readonly DeclaredParameterPair[] = [],
 ): ParameterComparison {
   const open = new Set(reference);
+  /** Those that hold several of the reference's, one behind the other. */
+  const joined = new Set<ObservedParameter>();
   const paired = new Map<ObservedParameter, { with: ObservedParameter; by: PairedBy }>();
   const take = (c: ObservedParameter, r: ObservedParameter | undefined, by: PairedBy): void => {
     if (!r || !open.has(r) || paired.has(c)) return;
@@ -70,21 +72,87 @@ export function compareParameters(
     if (same.length === 1) take(c, same[0], "content");
   }
 
-  // What is all one value has no content to know it by, but equal values are no difference, whoever they belong to.
+  // What is all one value has no content to know it by; the only ones left of their shape and value are no difference.
   for (const c of candidate) {
     if (paired.has(c) || !isConstant(c.value)) continue;
-    take(
-      c,
-      [...open].find((r) => relation(r.value, c.value).status === "same"),
-      "content",
-    );
+    const isSame = ({ value }: ObservedParameter): boolean =>
+      relation(value, c.value).status === "same";
+    const same = [...open].filter(isSame);
+    const own = candidate.filter((other) => !paired.has(other) && isSame(other));
+    if (same.length === 1 && own.length === 1) take(c, same[0], "content");
+  }
+  for (const c of candidate) {
+    if (paired.has(c)) continue;
+    const parts = partsOf(c.value, [...open]);
+    take(c, parts?.[0], "content");
+    if (parts) for (const part of parts) open.delete(part);
+    if (parts) joined.add(c);
   }
 
   const findings = candidate.map((c): ParameterFinding => {
     const pair = paired.get(c);
-    return pair ? findingOf(c, pair.with, pair.by) : { candidate: c, status: "notFromReference" };
+    if (!pair) return { candidate: c, status: "notFromReference" };
+    return joined.has(c)
+      ? { candidate: c, status: "same", reference: pair.with, pairedBy: pair.by, relL2: 0 }
+      : findingOf(c, pair.with, pair.by);
   });
   return { findings, missing: [...open], unusedDeclarations };
+}
+
+/** Parameters that, joined along one axis, are this one: queries, keys and values in one matrix. As they are, or transposed. */
+function partsOf(
+  value: TensorValue,
+  open: readonly ObservedParameter[],
+): ObservedParameter[] | undefined {
+  for (const axis of value.shape.keys()) {
+    const parts: ObservedParameter[] = [];
+    let at = 0;
+    while (at < (value.shape[axis] as number)) {
+      const part = open.find(
+        (one) => !parts.includes(one) && fitsAt(one.value, value, axis, at) !== undefined,
+      );
+      if (!part) break;
+      parts.push(part);
+      at += fitsAt(part.value, value, axis, at) as number;
+    }
+    if (parts.length > 1 && at === value.shape[axis]) return parts;
+  }
+  return undefined;
+}
+
+/** How far along the axis the part reaches, if the whole holds it there. */
+function fitsAt(
+  part: TensorValue,
+  whole: TensorValue,
+  axis: number,
+  at: number,
+): number | undefined {
+  const forms = part.shape.length === 2 ? [part, transposeMatrix(part)] : [part];
+  for (const form of forms) {
+    const size = form.shape[axis] ?? 0;
+    const fits =
+      form.shape.length === whole.shape.length &&
+      size > 0 &&
+      size < (whole.shape[axis] as number) &&
+      at + size <= (whole.shape[axis] as number) &&
+      form.shape.every((n, i) => i === axis || n === whole.shape[i]);
+    if (fits && relation(form, sliceOf(whole, axis, at, size)).status === "same") return size;
+  }
+  return undefined;
+}
+
+function sliceOf(value: TensorValue, axis: number, at: number, size: number): TensorValue {
+  const count = value.shape.reduce((product, n) => product * n, 1);
+  const element = count === 0 ? 0 : value.bytes.length / count;
+  const inner = value.shape.slice(axis + 1).reduce((product, n) => product * n, element);
+  const outer = value.shape.slice(0, axis).reduce((product, n) => product * n, 1);
+  const stride = (value.shape[axis] as number) * inner;
+  const bytes = new Uint8Array(outer * size * inner);
+  for (let i = 0; i < outer; i++) {
+    const from = i * stride + at * inner;
+    bytes.set(value.bytes.subarray(from, from + size * inner), i * size * inner);
+  }
+  return { dtype: value.dtype, shape: value.shape.map((n, i) => (i === axis ? size : n)), bytes };
 }
 
 /**

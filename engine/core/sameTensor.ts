@@ -1,5 +1,6 @@
 import { convertFloats } from "./conversions.js";
 import { elementArray, isFloat, toBigInts, toFloat64 } from "./dtypes.js";
+import { sameBytes } from "./integerComparison.js";
 import { sameShape } from "./shapes.js";
 import type { TensorValue } from "./tensorValue.js";
 
@@ -88,10 +89,6 @@ function isPadded(jagged: TensorValue, padded: TensorValue): boolean {
   const pads = new Set<number | bigint | undefined>([undefined]);
   for (let sample = 0; sample < batch; sample++) pads.add(p[(sample + 1) * width * size - 1]);
   return [...pads].some(fitsWith);
-}
-
-function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, i) => byte === b[i]);
 }
 
 function equalIntegers(

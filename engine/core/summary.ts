@@ -56,7 +56,11 @@ function reasons({ problems }: Pick<Report, "problems">, pair: Pair): string {
 
 /** One faulty line in eight layers is one line and eight instances. */
 function describeOrigin(origin: Origin): string {
-  const place = `${origin.site.file}:${origin.site.line}`;
+  const others = origin.alternatives.length;
+  const place =
+    others === 0
+      ? `${origin.site.file}:${origin.site.line}`
+      : `${origin.site.file}:${origin.site.line} or one of ${others} other ${others === 1 ? "line" : "lines"}`;
   const times = origin.instances.length > 1 ? `${origin.instances.length} instances of ` : "";
   return `${times}${place}${origin.cause ? `, which ${origin.cause.text}` : times === "" ? " introduces a difference" : " introduce a difference"}`;
 }

@@ -43,13 +43,22 @@ export function describeCapture(
     });
   }
   for (const trace of index.traces) {
-    const { label, calls, differing, reduced } = trace;
+    const { label, calls, differing, otherValues = 0, reduced } = trace;
     if (differing !== undefined && fromWire(differing) !== 0) {
       problems.push({
         severity: "warning",
         code: "results-differ",
         message: `${label} gave different results for equal inputs in ${calls} calls: relL2 up to ${fromWire(differing).toPrecision(2)}`,
         nextStep: "Seed what is random, or ask torch for deterministic algorithms.",
+      });
+    }
+    if (otherValues > 0) {
+      problems.push({
+        severity: "information",
+        code: "calls-not-compared",
+        message: `${otherValues} more ${otherValues === 1 ? "call" : "calls"} of ${label} on other values ${otherValues === 1 ? "was" : "were"} not recorded`,
+        nextStep:
+          "The first ones of each shape were; give the script less to do if a later one matters.",
       });
     }
     if (reduced) {

@@ -1,5 +1,6 @@
 import type { DType } from "../protocol/tensor.js";
 import { floatFormats, isFloat } from "../core/dtypes.js";
+import { sameBytes } from "../core/integerComparison.js";
 import { isFaulty } from "../core/origins.js";
 import {
   consumers,
@@ -17,6 +18,7 @@ import {
   segmentOf,
   type Segment,
 } from "../core/segments.js";
+import { sameShape } from "../core/shapes.js";
 import type { TensorValue } from "../core/tensorValue.js";
 import { indexValues, type ValueIndex, type ValueMatch } from "../core/valueIndex.js";
 import { fittedParameters, substitutionFor } from "./replay.js";
@@ -242,10 +244,13 @@ function startWalk({
     const own = candidate.tensors.get(key);
     if (!own?.value) return undefined;
     const after = tensorsAfter(key, segment);
-    const options = index
-      .fitting(own)
-      .filter((match) => between.has(match.reference))
-      .slice(0, limits.perTensor);
+    const options = [
+      ...index
+        .fitting(own)
+        .filter((match) => between.has(match.reference))
+        .slice(0, limits.perTensor),
+      ...readsOf(key),
+    ];
     let best: { match: ValueMatch; score: number } | undefined;
     for (const match of options) {
       if (evaluations++ >= limits.evaluations) break;
@@ -259,7 +264,7 @@ function startWalk({
       const classes = new Set<string>();
       for (const [tensor, result] of made) {
         const before = values.get(tensor);
-        if (before && sameBytes(before, result)) continue;
+        if (before && sameBytes(before.bytes, result.bytes)) continue;
         const rejoined =
           tensor === pair.candidate
             ? !differs(pair, index, result) && index.classOf(pair.reference)
@@ -269,6 +274,17 @@ function startWalk({
       if (classes.size > (best?.score ?? 0)) best = { match, score: classes.size };
     }
     return best?.match;
+  }
+
+  /** What an op would give that should not be there: one of the tensors that it reads. */
+  function readsOf(key: TensorKey): ValueMatch[] {
+    const { shape = [] } = candidate.tensors.get(key) ?? {};
+    return (graph.producerOf.get(key)?.inputs ?? []).flatMap((input) => {
+      const pair = pairs.get(input);
+      return pair?.alignment && sameShape(candidate.tensors.get(input)?.shape ?? [], shape)
+        ? [{ reference: pair.reference, alignment: pair.alignment }]
+        : [];
+    });
   }
 
   function firstClass(matches: Iterable<ValueMatch>, among: ReadonlySet<TensorKey>) {
@@ -310,8 +326,4 @@ interface Hypotheses {
 /** Bits of the mantissa; other types than floats are exact. */
 function bitsOf(dtype: DType | undefined): number {
   return dtype !== undefined && isFloat(dtype) ? floatFormats[dtype].mantissaBits : Infinity;
-}
-
-function sameBytes(a: TensorValue, b: TensorValue): boolean {
-  return a.bytes.length === b.bytes.length && a.bytes.every((byte, i) => byte === b.bytes[i]);
 }

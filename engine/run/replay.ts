@@ -1,4 +1,4 @@
-import { convertFloats } from "../core/conversions.js";
+import { convertFloats, convertWithinRange } from "../core/conversions.js";
 import { fromFloat64, isFloat, toFloat64 } from "../core/dtypes.js";
 import type { Replay } from "../core/judge.js";
 import { substitute } from "../core/layouts.js";
@@ -82,7 +82,7 @@ export async function replayCandidate(
     (bytes > measuredBytes ? pairs : [])
       .filter((pair) => !pair.isOutput)
       .filter((pair) =>
-        [observed, onReference, onReferenceParameters].every(
+        [...new Set([observed, onReference, onReferenceParameters])].every(
           (values) => differenceAt(pair, reference, values) <= defaultGateFloor,
         ),
       )
@@ -208,7 +208,7 @@ export function substitutionFor(
   // The padded columns of an attention matrix's valid rows multiply live values: the whole matrix is put in place.
   const isAttentionMatrix = r.layout.kind === "padded" && r.layout.axes.length > 1;
   return isAttentionMatrix && sameShape(r.shape, c.shape)
-    ? convertFloats(r.value, c.dtype)
+    ? convertWithinRange(r.value, c.dtype)
     : substitute(r.value, c.value, pair.alignment);
 }
 

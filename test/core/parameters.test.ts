@@ -99,6 +99,42 @@ describe("compareParameters", () => {
     ]);
   });
 
+  it("finds queries, keys and values in one matrix, as they are or transposed", () => {
+    const parts = [
+      parameter("q", [2, 3], [1, 2, 3, 4, 5, 6]),
+      parameter("k", [2, 3], [-1, 7, 3, 9, 5, 2]),
+      parameter("v", [2, 3], [8, 2, -3, 4, 1, 6]),
+    ];
+    const below = parameter(
+      "qkv",
+      [6, 3],
+      [1, 2, 3, 4, 5, 6, -1, 7, 3, 9, 5, 2, 8, 2, -3, 4, 1, 6],
+    );
+    const beside = parameter("qkv", [3, 4], [1, 4, -1, 9, 2, 5, 7, 5, 3, 6, 3, 2]);
+    expect(compareParameters(parts, [below])).toMatchObject({
+      findings: [{ status: "same", pairedBy: "content", reference: { name: "q" } }],
+      missing: [],
+    });
+    expect(compareParameters(parts, [beside])).toMatchObject({
+      findings: [{ status: "same", reference: { name: "q" } }],
+      missing: [{ name: "v" }],
+    });
+    const wrong = parameter(
+      "qkv",
+      [6, 3],
+      [1, 2, 3, 4, 5, 6, -1, 7, 3, 9, 5, 2, 8, 2, -3, 4, 1, 7],
+    );
+    expect(statusOf(parts, [wrong])).toEqual([["qkv", "notFromReference", undefined]]);
+  });
+
+  it("does not guess which of two equal constants is meant", () => {
+    const zeros = (name: string) => parameter(name, [2], [0, 0]);
+    expect(statusOf([zeros("norm.bias")], [zeros("shift"), zeros("offset")])).toEqual([
+      ["shift", "notFromReference", undefined],
+      ["offset", "notFromReference", undefined],
+    ]);
+  });
+
   it("lets a declaration overrule names", () => {
     const comparison = compareParameters(
       [parameter("layers.0.a", [9], w), parameter("layers.0.b", [9], other)],

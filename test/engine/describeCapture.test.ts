@@ -130,6 +130,15 @@ describe("what the run of a script has to say", () => {
     expect(atBest).toBe("pass");
   });
 
+  it("counts the calls on other values that nobody compared", () => {
+    const several = said({ traces: [{ ...call, otherValues: 3 }] }).problems;
+    expect(several).toMatchObject([{ code: "calls-not-compared", severity: "information" }]);
+    expect(several[0]?.message).toBe("3 more calls of Model on other values were not recorded");
+    const one = said({ traces: [{ ...call, otherValues: 1 }] }).problems;
+    expect(one[0]?.message).toBe("1 more call of Model on other values was not recorded");
+    expect(said({ traces: [call] }).problems).toEqual([]);
+  });
+
   it("is what was kept as samples only, in mebibytes", () => {
     const reduced = { tensors: 12, bytes: 7.4 * 2 ** 20 };
     const { problems } = said({ traces: [{ ...call, reduced }] });

@@ -56,6 +56,7 @@ describe("somebody else's script", { timeout: 120_000 }, () => {
     ["checks", ["-m", "unittest", "test_embedding_bag.WrongBagCase"], "return self.bag("],
     ["experts", ["moe.py", "--bug", "residual"], "return h + mixed"],
     ["ctr", ["-m", "ctr.train", "--bug", "mask"], "# sees the future"],
+    ["lm", ["compare_precision.py", "--scaled", "--torch_dtype", "float32"], "hidden_size**0.5"],
     ["deploy", ["serve_classifier.py", "--bug", "pool"], "tp.max(h, dim=1)"],
     ["deploy", ["serve_classifier.py", "--bug", "relu"], "tp.gelu(hidden)"],
   ])("is wrong at exactly one line: %s %s", async (folder, args, text) => {
@@ -163,6 +164,19 @@ describe("somebody else's script", { timeout: 120_000 }, () => {
     );
   });
 
+  it.each(["bfloat16", "float16"])("is a warning at most as a whole in %s", async (type) => {
+    const { code, report } = await run("lm", ["compare_precision.py", "--torch_dtype", type]);
+    expect([code, report.verdict]).toEqual([0, "warn"]);
+    expect(report.pairs.flatMap(({ origins }) => origins)).toEqual([]);
+  });
+
+  it("says nothing of parameters that are the reference's in one matrix", async () => {
+    const { report } = await run("ctr", ["-m", "ctr.train"]);
+    const fused = report.implementations.find(({ label }) => label === "FusedClickModel");
+    expect(fused?.parameters.notFromReference).toEqual([]);
+    expect(fused?.parameters.missing).toEqual([]);
+  });
+
   it("calls an executable stale that was saved before its parameters changed", async () => {
     const { report } = await run("stale", ["reuse_engine.py", "--retrain"]);
     const [problem] = report.problems.filter(({ code }) => code === "stale-engine");
@@ -185,6 +199,7 @@ async function placeOf(folder: string, text: string): Promise<string> {
     experts: "moe.py",
     playground: "attention_port.py",
     ctr: "ctr/fused.py",
+    lm: "compare_precision.py",
     deploy: "serve_classifier.py",
     suite: "test_pooling.py",
     strangers: "nothing_copied.py",

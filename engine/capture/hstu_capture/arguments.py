@@ -13,6 +13,8 @@ from .source_frames import is_user_file
 _MAX_DEPTH = 8
 # A data set or a vocabulary is no argument to look through.
 _MAX_ELEMENTS = 1000
+# Objects that refer to one another in many ways are reached along many paths.
+_MAX_OBJECTS = 1000
 _FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType)
 
 
@@ -34,8 +36,9 @@ def bound_arguments(function: Callable[..., Any], args: Any, kwargs: Any) -> Dic
 def named_tensors(tensor_type: type, arguments: Dict[str, Any]) -> Iterator[Tuple[str, Any]]:
     """All tensors in nested arguments, named "past_payloads.timestamps" or "states.0"."""
     seen: Set[int] = set()
+    left = itertools.count(_MAX_OBJECTS, -1)
     for name, value in arguments.items():
-        yield from _named(tensor_type, name, value, 0, seen)
+        yield from _named(tensor_type, name, value, 0, seen, left)
 
 
 def children(value: Any) -> Optional[Iterable[Tuple[Any, Any]]]:
@@ -69,7 +72,9 @@ def _slots(value: Any) -> Iterator[Tuple[str, Any]]:
                 yield name, getattr(value, name)
 
 
-def _named(tensor_type: type, name: str, value: Any, depth: int, seen: Set[int]) -> Iterator[Tuple[str, Any]]:
+def _named(
+    tensor_type: type, name: str, value: Any, depth: int, seen: Set[int], left: Iterator[int]
+) -> Iterator[Tuple[str, Any]]:
     if isinstance(value, tensor_type):
         yield name, value
         return
@@ -79,10 +84,10 @@ def _named(tensor_type: type, name: str, value: Any, depth: int, seen: Set[int])
     if id(value) in seen:
         return
     items = children(value)
-    if items is None:
+    if items is None or next(left) <= 0:
         return
     seen.add(id(value))
     for key, item in itertools.islice(items, _MAX_ELEMENTS):
-        yield from _named(tensor_type, f"{name}.{key}", item, depth + 1, seen)
+        yield from _named(tensor_type, f"{name}.{key}", item, depth + 1, seen, left)
     # The same object at two places is named at both: only cycles end.
     seen.discard(id(value))

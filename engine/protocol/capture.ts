@@ -66,7 +66,7 @@ export interface CapturedTrace {
   /** The class of the module, or the name of the function. */
   label: string;
   /**
-   * - `module`: the outermost call of a torch module. `function`: one of a user's function that called no module.
+   * - `module`: the outermost call of a torch module. `function`: one of a user's function that called no module, or layers of torch's own only.
    * - `compile`: a program made by `tp.compile`. `eval`: one that was evaluated eagerly. `loaded`: an executable that
    *   the script loaded from a file.
    */

@@ -132,6 +132,135 @@ class Wrappers(CaptureCase):
         self.assertIn(trace.json["outputs"][0]["tensor"], made)
 
 
+class FunctionsOfLayers(CaptureCase):
+    source = """
+        import torch
+        from torch import nn
+
+        torch.manual_seed(0)
+        norm = nn.LayerNorm(4)
+        layers = [nn.Linear(4, 4), nn.Linear(4, 2)]
+        net = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+
+        def block(x):
+            z = norm(x)
+            for layer in layers:
+                z = layer(z).tanh()
+            return z
+
+        def made_here(x):
+            return nn.Linear(4, 4)(x) + x
+
+        class Holder:
+            def __init__(self):
+                self.__dict__["parts"] = {"only": lambda: nn_layer}
+
+        nn_layer = nn.Linear(4, 4)
+        holder = Holder()
+
+        def hidden_away(x):
+            return holder.parts["only"]()(x) + x
+
+        def passed_on(rows):
+            return layers[0](rows)
+
+        def loss(rows):
+            return (layers[0](rows * 2) - 1).square().mean()
+
+        def both(rows):
+            return layers[0](rows), nn_layer(rows)
+
+        def whole(rows):
+            return net(norm(rows) + 1)
+
+        def checked(rows):
+            y = block(rows)
+            assert torch.isfinite(y).all()
+
+        block(torch.ones(3, 4))
+        made_here(torch.ones(4, 4))
+        hidden_away(torch.ones(2, 4))
+        passed_on(torch.zeros(5, 4))
+        passed_on(torch.zeros(5, 4))
+        loss(torch.ones(6, 4))
+        both(torch.ones(7, 4))
+        whole(torch.ones(8, 4))
+        checked(torch.ones(9, 4))
+    """
+
+    def of(self, rows):
+        """Traces by their label, of what was called with that many rows."""
+        found = {}
+        for number, label in enumerate(self.run_.labels()):
+            trace = self.run_.trace(number)
+            shapes = [trace.tensors[port["tensor"]]["shape"] for port in trace.json["inputs"]]
+            if shapes == [[rows, 4]]:
+                found.setdefault(label, []).append(self.run_.index["traces"][number])
+        return found
+
+    def test_a_function_that_computes_with_layers_is_one_trace(self):
+        trace = self.run_.trace(self.run_.labels().index("block"))
+        self.assertEqual(
+            [op["kind"].rpartition(".")[2] for op in trace.ops], ["layer_norm", "linear", "tanh", "linear", "tanh"]
+        )
+        names = ["norm.weight", "norm.bias", "layers.0.weight", "layers.0.bias", "layers.1.weight", "layers.1.bias"]
+        self.assertEqual([parameter["name"] for parameter in trace.json["parameters"]], names)
+        self.assertIn("/block.z#2", trace.names())
+        self.assertEqual(trace.json["parameters"][2]["name"], "layers.0.weight")
+        self.assertIn("declaredAt", trace.json["parameters"][2])
+
+    def test_a_function_whose_layers_were_initialised_anew_is_recorded_once_more(self):
+        run = run_capture(
+            """
+            import torch
+
+            layer = torch.nn.Linear(3, 3)
+
+            def net(x):
+                return layer(x).tanh()
+
+            x = torch.ones(2, 3)
+            net(x)
+            net(x)
+            torch.nn.init.zeros_(layer.weight)
+            net(x)
+            """
+        )
+        self.assertEqual([entry["calls"] for entry in run.index["traces"]], [2, 1])
+        np.testing.assert_array_equal(run.trace(1).value_of(run.trace(1).parameter("layer.weight")["tensor"]), 0)
+
+    def test_a_layer_that_no_variable_holds_has_parameters_all_the_same(self):
+        trace = self.run_.trace(self.run_.labels().index("hidden_away"))
+        self.assertEqual([p["name"] for p in trace.json["parameters"]], ["Linear.weight", "Linear.bias"])
+
+    def test_how_a_function_initialises_a_layer_is_none_of_its_operations(self):
+        self.assertEqual(list(self.of(4)), ["Linear"])
+        entry = self.of(4)["Linear"][0]
+        trace = self.run_.trace(self.run_.index["traces"].index(entry))
+        self.assertEqual([op["kind"] for op in trace.ops], ["torch.nn.functional.linear"])
+
+    def test_a_function_that_passes_a_layer_on_is_that_layer_and_is_counted(self):
+        found = self.of(5)
+        self.assertEqual([(label, len(entries)) for label, entries in found.items()], [("Linear", 1)])
+        self.assertEqual((found["Linear"][0]["calls"], found["Linear"][0]["kind"]), (2, "module"))
+
+    def test_a_loss_is_no_implementation_but_its_layer_is(self):
+        self.assertEqual([label for label in self.of(6)], ["Linear"])
+
+    def test_layers_that_a_function_gives_side_by_side_are_recorded_apart(self):
+        found = self.of(7)
+        self.assertEqual([(label, len(entries)) for label, entries in found.items()], [("Linear", 2)])
+        self.assertEqual(len({entry["object"] for entry in found["Linear"]}), 2)
+
+    def test_a_function_that_uses_a_whole_model_is_left_to_the_model(self):
+        self.assertEqual(sorted(self.of(8)), ["LayerNorm", "Sequential"])
+
+    def test_a_function_of_layers_within_a_check_is_a_trace_of_its_own(self):
+        self.assertEqual(list(self.of(9)), ["block"])
+        entry = self.of(9)["block"][0]
+        self.assertEqual(len(self.run_.trace(self.run_.index["traces"].index(entry)).json["parameters"]), 6)
+
+
 class ObjectsAndClosures(CaptureCase):
     source = """
         import dataclasses

@@ -1,7 +1,7 @@
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import { bundleRunner, root } from "../support/bundleRunner.js";
 import { python, runCli } from "../support/runCli.js";
 
@@ -12,6 +12,9 @@ let runnerEntry: string;
 beforeAll(async () => {
   temp = await mkdtemp(path.join(os.tmpdir(), "hstu-parity-foreign-"));
   runnerEntry = await bundleRunner(path.join(temp, "runner"));
+});
+afterEach(() => {
+  vi.unstubAllEnvs();
 });
 afterAll(() => rm(temp, { recursive: true, force: true }));
 
@@ -28,6 +31,7 @@ describe("somebody else's script", { timeout: 120_000 }, () => {
     ["a trained model and its fused form, in inference mode", "ctr", ["-m", "ctr.train"]],
     ["two compiled programs with renamed, transposed weights", "deploy", ["serve_classifier.py"]],
     ["a copy of a language model", "lm", ["compare_precision.py", "--torch_dtype", "float32"]],
+    ["a notebook whose cells were run again", "playground", ["attention_port.py"]],
     ["a model that is warmed up on other values", "batches", ["warm.py"]],
     ["several batches of one shape", "batches", ["validate.py"]],
     ["unit tests over several sizes", "suite", ["-m", "unittest", "test_pooling.TestPooling"]],
@@ -87,6 +91,24 @@ describe("somebody else's script", { timeout: 120_000 }, () => {
       }
     },
   );
+
+  it.each([
+    ["scale", "scores / d**0.5"],
+    ["axis", "tp.softmax(scores, dim=1)"],
+  ])("finds the wrong line of a port of a function over layers: %s", async (BUG, text) => {
+    vi.stubEnv("BUG", BUG);
+    const { code, report, stderr } = await run("playground", ["attention_port.py"]);
+    expect(code, stderr).toBe(1);
+    // Once evaluated eagerly, once compiled.
+    expect(report.pairs.map(({ reference, verdict }) => [reference, verdict])).toEqual([
+      ["block.2", "fail"],
+      ["block.2", "fail"],
+    ]);
+    const origins = report.pairs.flatMap((pair) => pair.origins);
+    const places = origins.map(({ site }) => `${path.basename(site.file)}:${site.line}`);
+    expect([...new Set(places)]).toEqual([await placeOf("playground", text)]);
+    expect(origins.flatMap(({ alternatives }) => alternatives)).toEqual([]);
+  });
 
   it("finds a bug that the first of several batches of one shape cannot show", async () => {
     const { code, report, stderr } = await run("batches", ["validate.py", "--bug"]);
@@ -175,6 +197,7 @@ async function placeOf(folder: string, text: string): Promise<string> {
     checks: "test_embedding_bag.py",
     batches: "validate.py",
     experts: "moe.py",
+    playground: "attention_port.py",
     ctr: "ctr/fused.py",
     lm: "compare_precision.py",
     deploy: "serve_classifier.py",

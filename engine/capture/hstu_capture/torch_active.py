@@ -6,7 +6,7 @@ import threading
 from types import FrameType
 from typing import Any, Dict, List, Optional
 
-from .source_frames import is_user_file
+from .source_frames import SourceFrame, is_user_file
 from .tensor_names import Instances, NameTracker
 from .torch_arguments import Named
 from .torch_calls import Call, Recorded
@@ -36,6 +36,8 @@ class ActiveCall:
         self.object = 0
         self.device = "cpu"
         self.is_check = False
+        # Where what comes in from outside was made, by its number in the trace.
+        self.declared: Dict[int, SourceFrame] = {}
         self._paths: Dict[int, str] = {}
         if root is not None:
             for name, module in root.named_modules():

@@ -149,5 +149,14 @@ def argument_names(code: CodeType) -> Tuple[str, ...]:
     return code.co_varnames[:count]
 
 
+def state_of(module: Any) -> Named:
+    members = [*module.named_parameters(), *module.named_buffers()]
+    return [(name, tensor) for name, tensor in members if not is_lazy(tensor)]
+
+
+def is_lazy(tensor: Any) -> bool:
+    return type(tensor).__name__.startswith("Uninitialized")
+
+
 def _names_parameters(part: str) -> bool:
     return part in _PARAMETER_NAMES or part.endswith(_PARAMETER_ENDINGS)

@@ -15,8 +15,17 @@ from .session import Session
 from .source_frames import SourceFrame
 from .tensor_names import NameTracker
 from .torch_active import ActiveCall, OldObjects, ThreadState
-from .torch_arguments import ArgumentRule, Named, Outside
-from .torch_calls import MAX_PARAMETER_SETS, MAX_VALUE_SETS, Call, CallLog, Recorded, outputs_of, plain_values, shapes_of
+from .torch_arguments import ArgumentRule, Named, Outside, is_lazy
+from .torch_calls import (
+    MAX_PARAMETER_SETS,
+    MAX_VALUE_SETS,
+    Call,
+    CallLog,
+    Recorded,
+    outputs_of,
+    plain_values,
+    shapes_of,
+)
 from .torch_comparisons import Comparisons
 from .torch_declarations import Declarations
 from .torch_functions import CallTree, cut_out, identities, qualifies
@@ -39,8 +48,8 @@ class CallRecorder:
         self._created: Dict[int, SourceFrame] = {}
         self._collector = OldObjects()
 
-    def turned_out_no_implementation(self, code: CodeType) -> None:
-        """Told of functions whose recording was dropped."""
+    def turned_out_no_implementation(self, code: CodeType, for_good: bool) -> None:
+        """Told of functions whose recording was dropped; `for_good` where the next call would be no other."""
 
     def _begin(
         self,
@@ -109,9 +118,14 @@ class CallRecorder:
         last = active.frame
 
         def arrived(tensor: Any, number: int, frame: FrameType) -> None:
+            if active.recorded is not None and (tensor.requires_grad or isinstance(tensor, torch.nn.Parameter)):
+                active.recorded.read_outside(tensor)
             name = outside.name_of(tensor, frame, last)
             if name is not None and all(name != parameter["name"] for parameter in trace.parameters):
-                trace.add_parameter(name, number, self._created.get(storage_of(tensor) or 0))
+                declared = self._created.get(storage_of(tensor) or 0)
+                if declared is not None:
+                    active.declared[number] = declared
+                trace.add_parameter(name, number, declared)
 
         recorder = active.recorder = TorchRecorder(torch, trace, active.instances, arrived)
         if active.root is not None:
@@ -191,7 +205,7 @@ class CallRecorder:
                 ports = [(name, recorder.keep_output(tensor)) for name, tensor in outputs]
                 is_function = active.kind == "function" and code is not None
                 if is_function and not self._is_implementation(active, outputs, ports, raised):
-                    self.turned_out_no_implementation(code)
+                    self.turned_out_no_implementation(code, active.tree is not None and active.tree.has_parts)
                     self._drop(active)
                     return
                 recorder.trace.outputs += [{"name": name, "tensor": number} for name, number in ports]
@@ -212,6 +226,8 @@ class CallRecorder:
             return False
         if raised:
             return recorder.made_floats() and not (active.tree and active.tree.implementations())
+        if active.tree is not None and active.tree.only_calls(ports):
+            return False
         given = identities(active.inputs, active.parameters)
         if not any(id(tensor) not in given for _, tensor in outputs):
             return False
@@ -237,19 +253,31 @@ class CallRecorder:
             self._drop(active)
 
     def _drop(self, active: ActiveCall) -> None:
+        torch = self._torch
         recorder, tree = active.recorder, active.tree
         if recorder is None:
             return
         with self._lock:
             if tree is not None and not active.is_check and recorder.failure is None:
                 for node in tree.implementations():
+                    known = self._log.of(node.module).setdefault(node.key, []) if node.module is not None else []
+                    twin = next((one for one in known if one.is_like(node.recorded)), None)
+                    if twin is not None:
+                        twin.count()
+                        continue
                     if not self._session.may_record("torch"):
                         break
                     trace = self._session.new_trace("torch", node.label)
-                    cut_out(recorder, node, trace, {})
+                    cut_out(recorder, node, trace, active.declared)
                     trace.ran_on = self._ran_on(recorder, active.device)
-                    number = self._log.number_of(node.code, ())
-                    entry = self._session.finish_trace(trace, kind="function", object=number, calls=1)
+                    if node.module is None:
+                        number = self._log.number_of(node.code, ())
+                        entry = self._session.finish_trace(trace, kind="function", object=number, calls=1)
+                    else:
+                        number = self._log.number_of(node.module, None)
+                        entry = self._session.finish_trace(trace, kind="module", object=number, calls=1)
+                        known.append(node.recorded)
+                        node.recorded.finish(trace, entry, outputs_of(torch, node.alive()))
                     for tensor in node.alive():
                         self._comparisons.came_from(tensor, entry["file"])
             self._discard(recorder.trace)
@@ -307,7 +335,7 @@ class CallRecorder:
         for prefix, module in root.named_modules(remove_duplicate=False):
             for members, is_buffer in ((module._parameters, False), (module._buffers, True)):
                 for name, tensor in members.items():
-                    if tensor is None or not hasattr(tensor, "shape") or _is_lazy(tensor):
+                    if tensor is None or not hasattr(tensor, "shape") or is_lazy(tensor):
                         continue
                     recorder.trace.add_parameter(
                         f"{prefix}.{name}" if prefix else name,
@@ -329,11 +357,6 @@ class CallRecorder:
         }
 
 
-def state_of(module: Any) -> Named:
-    members = [*module.named_parameters(), *module.named_buffers()]
-    return [(name, tensor) for name, tensor in members if not _is_lazy(tensor)]
-
-
 def storage_of(tensor: Any) -> Optional[int]:
     try:
         return int(tensor.untyped_storage()._cdata)
@@ -343,7 +366,3 @@ def storage_of(tensor: Any) -> Optional[int]:
 
 def _ignore_calls(frame: FrameType, event: str, value: Any) -> None:
     return None
-
-
-def _is_lazy(tensor: Any) -> bool:
-    return type(tensor).__name__.startswith("Uninitialized")

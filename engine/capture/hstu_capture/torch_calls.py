@@ -58,6 +58,8 @@ class Recorded:
         call.held = []
         self._inputs = [_Held(torch, tensor) for _, tensor in inputs]
         self._learned = _learned(torch, parameters)
+        # What the call read from outside besides: the layers and globals of a function.
+        self._outside: List[_Held] = []
         self.with_gradients: bool = torch.is_grad_enabled()
         self._parameters = [checksum(torch, tensor) for _, tensor in parameters]
         self._outputs: List[Tuple[int, Optional[int], Optional[str], str]] = []
@@ -87,16 +89,23 @@ class Recorded:
             self._session.write_index()
         return self.file is not None and (calls <= _ALWAYS_COMPARED or calls & (calls - 1) == 0)
 
+    def read_outside(self, tensor: Any) -> None:
+        self._outside.append(_Held(self._torch, tensor))
+
     def count_other(self) -> None:
         """Counts a call on other values that there is no room for."""
         self.entry["otherValues"] = self.entry.get("otherValues", 0) + 1
+
+    def is_like(self, other: "Recorded") -> bool:
+        """Whether another call of the same, recorded or not, got the same."""
+        return self._learned == other._learned and self._call.checksums == other._call.checksums
 
     def got(self, inputs: Named, parameters: Named, values: Tuple[Any, ...]) -> bool:
         """Whether a call on these has nothing to show that the recorded one does not."""
         call = self._call
         if call.values != values or len(inputs) != len(self._inputs):
             return False
-        if self._learned != _learned(self._torch, parameters):
+        if self._learned != _learned(self._torch, parameters) or any(held.was_written() for held in self._outside):
             return False
         return all(
             held.is_still(tensor) or checksum(self._torch, tensor) == known
@@ -138,6 +147,11 @@ class _Held:
             self._reference = reference_to(torch, tensor)
         except TypeError:
             self._reference = lambda: None
+
+    def was_written(self) -> bool:
+        """What is gone, or counts no versions, is taken to have stayed as it was."""
+        tensor = self._reference()
+        return tensor is not None and self._version >= 0 and version_of(tensor) != self._version
 
     def is_still(self, tensor: Any) -> bool:
         """Known without a look at the values; False where only they can tell."""

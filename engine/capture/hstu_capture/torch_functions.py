@@ -1,7 +1,7 @@
 """
 Calls of the user's functions outside modules. There is no event for them: the first operation of torch outside any
 recorded call looks for the outermost function on the stack that got tensors. If that one turns out to be no
-implementation (it returns no tensor, or calls a module), those that it called are cut out of what was recorded.
+implementation (it returns no tensor, or calls a whole model), those that it called are cut out of what was recorded.
 """
 
 import inspect
@@ -96,9 +96,9 @@ class Candidates:
             self._wrappers[id(frame.f_code)] = frame.f_code
             frame = frame.f_back
 
-    def failed(self, code: CodeType) -> None:
+    def failed(self, code: CodeType, for_good: bool) -> None:
         """A call of this function turned out to be no implementation."""
-        self._failures[id(code)] = self._failures.get(id(code), 0) + 1
+        self._failures[id(code)] = _MAX_FAILURES if for_good else self._failures.get(id(code), 0) + 1
         self._misses.setdefault(id(code), (code, 0))
 
     def _frames(self, frame: Optional[FrameType]) -> List[FrameType]:
@@ -117,12 +117,16 @@ class Candidates:
 
 
 class Node:
-    """A call of a user's function within a recorded one."""
+    """A call of a user's function, or of one of torch's layers, within a recorded one."""
 
-    def __init__(self, code: CodeType, label: str, begin: int) -> None:
+    def __init__(self, code: Optional[CodeType], label: str, begin: int) -> None:
         self.code = code
         self.label = label
         self.begin = begin
+        # Of a layer: itself, and what its calls are known and counted by.
+        self.module: Any = None
+        self.recorded: Any = None
+        self.key: Any = None
         self.end: Optional[int] = None
         self.inputs: List[Tuple[str, int]] = []
         self.parameters: List[Tuple[str, int]] = []
@@ -150,6 +154,7 @@ class CallTree:
         self._recorder = recorder
         self._stack: List[Node] = []
         self.roots: List[Node] = []
+        self.has_parts = False
         names.entered = self.entered
 
     def entered(self, frame: FrameType) -> Optional[Callable[[Any], None]]:
@@ -180,12 +185,61 @@ class CallTree:
             node.gives_new = any(id(tensor) not in given for _, tensor in found)
         node.end = len(self._recorder.ops)
 
+    def entered_part(self, module: Any, inputs: Named, parameters: Named, frame: FrameType) -> Node:
+        """A layer is about to be called by `frame`; what the trace did not know yet comes in from outside."""
+        recorder = self._recorder
+        self.has_parts = True
+        node = Node(None, type(module).__name__, len(recorder.ops))
+        node.module = module
+        node.inputs = [(name, recorder.tensor_of(tensor, frame)) for name, tensor in inputs]
+        node.parameters = [(name, recorder.tensor_of(tensor, frame)) for name, tensor in parameters]
+        (self._stack[-1].children if self._stack else self.roots).append(node)
+        self._stack.append(node)
+        return node
+
+    def left_part(self, node: Node, result: Any, inputs: Named) -> None:
+        self._left(node, result, identities(inputs, []))
+
+    def raised(self, node: Node) -> None:
+        while self._stack and self._stack.pop() is not node:
+            pass
+
+    def only_calls(self, outputs: List[Tuple[str, int]]) -> bool:
+        """
+        Whether the function around all this does nothing of its own with layers: it passes one on, or gives what two
+        or more made of the same inputs as it is, for somebody to compare.
+        """
+        parts = [node for node in self.roots if node.module is not None]
+        if not parts:
+            return False
+        if all(not self._recorder.trace.tensor(tensor)["shape"] for _, tensor in outputs):
+            # A loss, or how far two results are apart.
+            return True
+        inside = sum((node.end or node.begin) - node.begin for node in self.roots)
+        if inside < len(self._recorder.ops):
+            return False
+        if len(self.roots) == 1:
+            return True
+        given = [{tensor for _, tensor in node.inputs} for node in self.roots]
+        made = {tensor for _, tensor in outputs}
+        return bool(set.intersection(*given)) and all(
+            any(tensor in made for _, tensor in node.outputs) for node in self.roots
+        )
+
     def implementations(self) -> List[Node]:
         """The outermost calls that are implementations, in order."""
         return [found for root in self.roots for found in self._outermost(root)]
 
     def _outermost(self, node: Node) -> List[Node]:
-        if node.end is not None and node.gives_new and qualifies(self._recorder, node.begin, node.end, node.outputs):
+        inner = node.children[0] if len(node.children) == 1 else node
+        passes_on = inner.module is not None and inner is not node
+        passes_on = passes_on and (inner.begin, inner.end) == (node.begin, node.end)
+        if (
+            node.end is not None
+            and node.gives_new
+            and not passes_on
+            and qualifies(self._recorder, node.begin, node.end, node.outputs)
+        ):
             return [node]
         return [found for child in node.children for found in self._outermost(child)]
 
@@ -218,6 +272,12 @@ def cut_out(recorder: TorchRecorder, node: Node, trace: TraceBuilder, declared: 
         trace.add_parameter(name, number_of(tensor), declared.get(tensor))
     for name, tensor in node.inputs:
         trace.inputs.append({"name": name, "tensor": number_of(tensor)})
+    read = {tensor for op in recorder.ops[node.begin : node.end] for tensor in op.inputs}
+    for parameter in source.parameters:
+        # What it reads of globals and layers, known to the call around it by name.
+        tensor = parameter["tensor"]
+        if tensor in read and tensor not in numbers:
+            trace.add_parameter(parameter["name"], number_of(tensor), declared.get(tensor))
     for op in recorder.ops[node.begin : node.end]:
         inputs = [number_of(tensor) for tensor in op.inputs]
         outputs = [number_of(tensor) for tensor in op.outputs]

@@ -18,9 +18,11 @@ from .cuda_emulation import emulate_cuda
 from .session import Session
 from .source_frames import first_user_frame, is_own_file, treat_as_library
 from .torch_active import ActiveCall
-from .torch_call_recorder import CallRecorder, state_of, storage_of
+from .torch_arguments import state_of
+from .torch_call_recorder import CallRecorder, storage_of
 from .torch_functions import Candidate, Candidates
 from .torch_opaque import OpaqueCalls, opaque_kind
+from .torch_parts import enter_part, is_part, leave_part, was_made_within
 from .torch_repeat import prepare_repeat
 
 # Where tensors were made outside any recorded call, for so many of them.
@@ -136,12 +138,17 @@ class TorchObserver(CallRecorder):
             run = functools.partial(self._run_opaque, kind, module, run, args, kwargs, frame)
         state = self._state
         active = state.call
-        if active is not None and active.kind == "function" and active.recorder is not None:
-            # A function that calls modules is no implementation: they are.
+        part = kind is None and is_part(self._torch, module) and not was_made_within(active, module)
+        if active is not None and active.kind == "function" and active.recorder is not None and not part:
+            # A function that calls whole models is no implementation: they are.
             self._guarded(self._give_up, active)
             active = state.call
         if active is None:
             active = self._guarded(self._begin_method, frame, module)
+        if active is None and part:
+            active = self._guarded(self._begin_function, frame)
+        if active is not None and active.kind == "function" and active.recorder is not None:
+            return self._run_part(active, module, run, args, kwargs, frame)
         if active is not None:
             with active.inside(module):
                 return run()
@@ -160,6 +167,22 @@ class TorchObserver(CallRecorder):
             raise
         repeated = functools.partial(self._repeat, active, again) if again is not None else None
         self._guarded(self._finish, active, result, False, repeated)
+        return result
+
+    def _run_part(
+        self, active: ActiveCall, module: Any, run: Callable[[], Any], args: Any, kwargs: Any, frame: FrameType
+    ) -> Any:
+        entered = self._guarded(
+            enter_part, self._torch, self._session, self._declarations, active, module, args, kwargs, frame
+        )
+        try:
+            result = run()
+        except BaseException:
+            if entered is not None and active.tree is not None:
+                active.tree.raised(entered.node)
+            raise
+        if entered is not None:
+            self._guarded(leave_part, active, entered, result)
         return result
 
     def _begin_module(self, module: Any, args: Any, kwargs: Any) -> Optional[ActiveCall]:
@@ -287,8 +310,8 @@ class TorchObserver(CallRecorder):
 
     # The observer's own affairs
 
-    def turned_out_no_implementation(self, code: CodeType) -> None:
-        self._candidates.failed(code)
+    def turned_out_no_implementation(self, code: CodeType, for_good: bool) -> None:
+        self._candidates.failed(code, for_good)
 
     def _disable(self) -> None:
         """In a child process, whose traces nobody would read."""

@@ -18,6 +18,12 @@ export interface TorchEvaluation {
   readonly correct: ReadonlyMap<string, TensorValue>;
   /** Values of tensors that no op makes, in place of the recorded ones. */
   readonly parameters: ReadonlyMap<string, TensorValue>;
+  /** Values for single operands: the op that makes `reader` reads them at `position`, counted from 0. */
+  readonly operands?: readonly {
+    readonly reader: string;
+    readonly position: number;
+    readonly value: TensorValue;
+  }[];
   /** In float64 throughout, narrowing casts left out. */
   readonly double: boolean;
 }
@@ -102,6 +108,13 @@ export function createTorchExecutor(options: CreateTorchExecutorOptions): TorchE
       await writeSafetensors(to, values);
       return { tensors: [...values.keys()].map(Number), file: to };
     };
+    const operands = async (
+      fed: NonNullable<TorchEvaluation["operands"]>,
+    ): Promise<FedOperands | undefined> => {
+      const values = await given("operands", new Map(fed.map((one, at) => [String(at), one.value])));
+      const slots = fed.map(({ reader, position }): [number, number] => [Number(reader), position]);
+      return values && { ...values, slots };
+    };
     try {
       const reply = await child.ask(
         {
@@ -111,6 +124,7 @@ export function createTorchExecutor(options: CreateTorchExecutorOptions): TorchE
           replace: await given("replace", request.replace),
           correct: await given("correct", request.correct),
           parameters: await given("parameters", request.parameters),
+          operands: await operands(request.operands ?? []),
           double: request.double,
           to: file("to"),
         },
@@ -159,6 +173,11 @@ export function createTorchExecutor(options: CreateTorchExecutorOptions): TorchE
 interface GivenTensors {
   readonly tensors: readonly number[];
   readonly file: string;
+}
+
+interface FedOperands extends GivenTensors {
+  /** By tensor of the file: an output of the op, and the operand's position. */
+  readonly slots: readonly (readonly [number, number])[];
 }
 
 function refused(code: string, said: string): RunnerFailure {

@@ -29,6 +29,8 @@ export interface ObservedOp {
   readonly frames: readonly Site[];
   readonly instance: string;
   readonly call?: number;
+  /** Where the user made the library's module in whose code the op ran. */
+  readonly constructedAt?: Site;
 }
 
 export interface ObservedTensor {

@@ -33,6 +33,7 @@ export interface CandidateNode {
   readonly frames: readonly Site[];
   readonly instance: string;
   readonly call?: number;
+  readonly constructedAt?: Site;
 }
 
 export interface CandidatePort {

@@ -65,6 +65,38 @@ export function cutAt(
   );
 }
 
+/** One operand of one node. */
+export interface FedOperand {
+  /** An output of the node. */
+  readonly reader: string;
+  /** Counts the inputs that are not absent from 0. */
+  readonly position: number;
+  /** Name of the graph input that the node reads there. */
+  readonly input: string;
+  readonly dtype: DType;
+}
+
+/** Feeds single operands from outside; what else reads the tensors that they were is left alone. */
+export function feedOperands(model: ModelProto, operands: readonly FedOperand[]): ModelProto {
+  if (operands.length === 0) return model;
+  const graph = graphOf(model);
+  return withGraph(model, {
+    node: graph.node.map((node) => {
+      const fed = operands.filter(({ reader }) => node.output.includes(reader));
+      if (fed.length === 0) return node;
+      let position = 0;
+      return withFields(node, {
+        input: node.input.map((name) => {
+          if (name === "") return name;
+          const at = position++;
+          return fed.find((operand) => operand.position === at)?.input ?? name;
+        }),
+      });
+    }),
+    input: [...graph.input, ...operands.map(({ input, dtype }) => typedPort(input, dtype))],
+  });
+}
+
 /**
  * The ops between `inputs` and `outputs` as a model of their own. Each tensor of `inputs` becomes a graph input under
  * its own name, and what makes it is left out.

@@ -102,6 +102,7 @@ function readNodes(graph: GraphProto, siteOf: SiteOf): CandidateNode[] {
 function readNode(node: NodeProto, index: number, id: string, siteOf: SiteOf): CandidateNode {
   const metadata = metadataOf(node.metadataProps);
   const stack = decodeEntry(metadata, `${prefix}stack`, list(integer()));
+  const constructedAt = decodeEntry(metadata, `${prefix}constructedAt`, integer());
   const call = Number(metadata.get(`${prefix}call`) ?? 0);
   return {
     index,
@@ -118,6 +119,9 @@ function readNode(node: NodeProto, index: number, id: string, siteOf: SiteOf): C
       metadata.get(`${prefix}instance`) ??
       instanceOfNameScopes(metadata.get("pkg.torch.onnx.name_scopes") ?? ""),
     ...(Number.isSafeInteger(call) && call > 0 && { call }),
+    ...(constructedAt !== undefined && {
+      constructedAt: siteOf(constructedAt, `${prefix}constructedAt of the node "${id}"`),
+    }),
   };
 }
 

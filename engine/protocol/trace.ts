@@ -68,6 +68,8 @@ export interface TraceOp {
   instance: string;
   /** n-th call of that module instance, from 0; absent when it is 0. */
   call?: number;
+  /** Index into `frames`: where the user made the library's module in whose code the op ran. */
+  constructedAt?: number;
 }
 
 export interface TraceTensor {

@@ -143,6 +143,7 @@ async function writeJoined(last: Piece, folder: string): Promise<CapturedTrace> 
         inputs: op.inputs.map((input) => (input === null ? null : renumbered(input))),
         outputs: op.outputs.map(renumbered),
         stack: op.stack.map((frame) => frame + firstFrame),
+        ...(op.constructedAt !== undefined && { constructedAt: op.constructedAt + firstFrame }),
       });
     }
     for (const { declaredAt, ...parameter } of trace.parameters) {

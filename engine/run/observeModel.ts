@@ -92,6 +92,7 @@ export async function observeModel({
         frames: node.frames.map(move),
         instance: node.instance,
         ...(node.call !== undefined && { call: node.call }),
+        ...(node.constructedAt && { constructedAt: move(node.constructedAt) }),
       })),
       tensors,
       parameters: graph.parameters.map((parameter) => ({

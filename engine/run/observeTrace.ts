@@ -57,6 +57,7 @@ export async function observeTrace({
       frames: op.stack.map(siteOf),
       instance: op.instance,
       ...(op.call !== undefined && { call: op.call }),
+      ...(op.constructedAt !== undefined && { constructedAt: siteOf(op.constructedAt) }),
     }));
     const ports = (list: TraceFile["inputs"]) =>
       list.map((port) => ({ name: port.name, tensor: String(port.tensor) }));

@@ -5,6 +5,7 @@ import type { TensorValue } from "../core/tensorValue.js";
 import { correctAt } from "../onnx/correct.js";
 import {
   cutAt,
+  feedOperands,
   opsWithoutDouble,
   parametersAsInputs,
   serialise,
@@ -50,7 +51,14 @@ function edit(
   original: ModelProto,
   given: Feeds,
   dtypeOf: ReadonlyMap<TensorKey, DType>,
-  { outputs, replaced = none, corrected = none, parameters = none, double = false }: Evaluation,
+  {
+    outputs,
+    replaced = none,
+    corrected = none,
+    parameters = none,
+    operands = [],
+    double = false,
+  }: Evaluation,
 ): { model: ModelProto; feeds: Feeds } {
   const replacement = (tensor: TensorKey): string => `${tensor}@reference`;
   const correction = (tensor: TensorKey): string => `${tensor}@correction`;
@@ -59,7 +67,17 @@ function edit(
     input: correction(tensor),
     dtype,
   }));
-  let model = corrections.length > 0 ? correctAt(original, corrections) : original;
+  const operand = (at: number): string => `@operand${at}`;
+  let model = feedOperands(
+    original,
+    operands.map(({ reader, position, value }, at) => ({
+      reader,
+      position,
+      input: operand(at),
+      dtype: value.dtype,
+    })),
+  );
+  if (corrections.length > 0) model = correctAt(model, corrections);
   model = parametersAsInputs(model, [...parameters.keys()]);
   model =
     replaced.size > 0
@@ -75,6 +93,7 @@ function edit(
     ...Object.fromEntries(parameters),
     ...Object.fromEntries([...corrected].map(([tensor, value]) => [correction(tensor), value])),
     ...Object.fromEntries([...replaced].map(([tensor, value]) => [replacement(tensor), value])),
+    ...Object.fromEntries(operands.map(({ value }, at) => [operand(at), value])),
   };
   if (!double) return { model, feeds };
   return {

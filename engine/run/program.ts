@@ -25,6 +25,17 @@ export interface Evaluation {
   readonly corrected?: Values;
   /** Values for parameters instead of the candidate's own. */
   readonly parameters?: Values;
+  /** Single operands: other readers of the tensors that they are keep reading these. */
+  readonly operands?: readonly OperandValue[];
   /** All floats in float64, casts to narrower ones left out. */
   readonly double?: boolean;
+}
+
+/** Another value for one operand of one op. */
+export interface OperandValue {
+  /** An output of the op. */
+  readonly reader: TensorKey;
+  /** Counts the op's inputs from 0, absent ones left out. */
+  readonly position: number;
+  readonly value: TensorValue;
 }

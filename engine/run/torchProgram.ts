@@ -1,6 +1,6 @@
 import type { TensorKey } from "../core/observation.js";
 import type { TensorValue } from "../core/tensorValue.js";
-import type { Program } from "./program.js";
+import type { OperandValue, Program } from "./program.js";
 
 /** Evaluates the ops of a recorded torch trace again, in the user's own torch. */
 export interface TorchExecutor {
@@ -13,6 +13,7 @@ export interface TorchExecutor {
       readonly replace: ReadonlyMap<string, TensorValue>;
       readonly correct: ReadonlyMap<string, TensorValue>;
       readonly parameters: ReadonlyMap<string, TensorValue>;
+      readonly operands: readonly OperandValue[];
       readonly double: boolean;
     },
     signal: AbortSignal,
@@ -30,11 +31,26 @@ export function torchProgram(trace: string, executor: TorchExecutor): Program {
   return {
     isDouble: () => true,
     evaluate: async (
-      { outputs, replaced = none, corrected = none, parameters = none, double = false },
+      {
+        outputs,
+        replaced = none,
+        corrected = none,
+        parameters = none,
+        operands = [],
+        double = false,
+      },
       signal,
     ) => {
       if (outputs.length === 0) return none;
-      const request = { trace, outputs, replace: replaced, correct: corrected, parameters, double };
+      const request = {
+        trace,
+        outputs,
+        replace: replaced,
+        correct: corrected,
+        parameters,
+        operands,
+        double,
+      };
       return (await executor.evaluate(request, signal)).values;
     },
   };

@@ -90,6 +90,7 @@ const op: Decode<TraceOp> = (value, path) => {
     stack: f.required("stack", list(integer())),
     instance: f.required("instance", text),
     ...f.optional("call", integer()),
+    ...f.optional("constructedAt", integer()),
   };
 };
 
@@ -205,6 +206,7 @@ function checkReferences(trace: TraceFile): void {
   trace.ops.forEach((o, i) => {
     o.inputs.forEach((id, j) => known(id, `ops[${i}].inputs[${j}]`));
     o.outputs.forEach((id, j) => known(id, `ops[${i}].outputs[${j}]`));
+    below(o.constructedAt, trace.frames.length, `ops[${i}].constructedAt`);
     o.stack.forEach((index, j) => below(index, trace.frames.length, `ops[${i}].stack[${j}]`));
   });
   trace.parameters.forEach((p, i) => {

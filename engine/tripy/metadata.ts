@@ -10,6 +10,9 @@ export function opMetadata(op: TraceOp): StringStringEntryProto[] {
     "hstu_parity.stack": JSON.stringify(op.stack),
     "hstu_parity.instance": op.instance,
     "hstu_parity.call": String(op.call ?? 0),
+    ...(op.constructedAt !== undefined && {
+      "hstu_parity.constructedAt": JSON.stringify(op.constructedAt),
+    }),
   });
 }
 

@@ -42,12 +42,14 @@ class RecordedTrace:
         self.held = 0
         self._loaded: Dict[str, Any] = {}
 
-    def needed_ops(self, outputs: Iterable[int]) -> List[int]:
-        """Indices of the ops behind the outputs, in execution order."""
+    def needed_ops(self, outputs: Iterable[int], given: Iterable[int] = ()) -> List[int]:
+        """Indices of the ops behind the outputs and not behind what is given, in execution order."""
         needed: Set[int] = set()
         waiting = list(outputs)
+        known = set(given)
         while waiting:
-            index = self.producer.get(waiting.pop())
+            tensor = waiting.pop()
+            index = None if tensor in known else self.producer.get(tensor)
             if index is None or index in needed:
                 continue
             needed.add(index)

@@ -7,12 +7,13 @@ within its module instance, both from 1. Elements of a tuple, list or dict add "
 returns is called "return".
 """
 
+import contextlib
 import inspect
 import sys
 from types import CodeType, FrameType
 from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
-from .source_frames import is_user_file
+from .source_frames import SourceFrame, is_user_file
 
 # Comprehensions are functions in some Python versions and part of their function in others.
 _UNNAMED_FUNCTIONS = {"<module>", "<listcomp>", "<dictcomp>", "<setcomp>", "<genexpr>"}
@@ -29,6 +30,20 @@ class Instances:
     def __init__(self) -> None:
         self._stack: List[Tuple[str, int]] = []
         self._calls: Dict[str, int] = {}
+        self._constructed: List[Optional[SourceFrame]] = []
+
+    @property
+    def constructed(self) -> Optional[SourceFrame]:
+        """Where the user made the module of a library whose own code runs; None in the user's code."""
+        return self._constructed[-1] if self._constructed else None
+
+    @contextlib.contextmanager
+    def made_at(self, place: Optional[SourceFrame]) -> Iterator[None]:
+        self._constructed.append(place)
+        try:
+            yield
+        finally:
+            self._constructed.pop()
 
     @property
     def path(self) -> str:

@@ -1,10 +1,11 @@
 """A call that is being observed: what it is a call of, and which module instances it is in."""
 
+import contextlib
 import gc
 import sys
 import threading
 from types import FrameType
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 from .source_frames import SourceFrame, is_user_file
 from .tensor_names import Instances, NameTracker
@@ -43,29 +44,25 @@ class ActiveCall:
             for name, module in root.named_modules():
                 self._paths.setdefault(id(module), name)
 
-    def inside(self, module: Any) -> "Inside":
+    @contextlib.contextmanager
+    def inside(self, module: Any, constructed: Optional[SourceFrame]) -> Iterator[None]:
         path = self._paths.get(id(module))
         if path is None:
             # The module is held by no attribute of the model: the user's own are told apart by their class.
-            path = self.instances.path
-            if is_user_file(getattr(sys.modules.get(type(module).__module__), "__file__", None) or "<"):
-                path = self.instances.child_path(type(module).__name__)
-        return Inside(self.instances, path, self.instances.depth > 0 and module is self.root)
+            path = self.instances.child_path(type(module).__name__) if is_users(module) else self.instances.path
+        already = self.instances.depth > 0 and module is self.root
+        if not already:
+            self.instances.enter(path)
+        try:
+            with self.instances.made_at(constructed):
+                yield
+        finally:
+            if not already:
+                self.instances.leave()
 
 
-class Inside:
-    def __init__(self, instances: Instances, path: str, already: bool) -> None:
-        self._instances = instances
-        self._path = path
-        self._already = already
-
-    def __enter__(self) -> None:
-        if not self._already:
-            self._instances.enter(self._path)
-
-    def __exit__(self, *error: Any) -> None:
-        if not self._already:
-            self._instances.leave()
+def is_users(module: Any) -> bool:
+    return is_user_file(getattr(sys.modules.get(type(module).__module__), "__file__", None) or "<")
 
 
 class ThreadState(threading.local):

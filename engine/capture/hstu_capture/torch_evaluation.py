@@ -27,6 +27,8 @@ class Request(NamedTuple):
     correct: Dict[int, Any]
     # Values of tensors that no op makes.
     parameters: Dict[int, Any]
+    # Values for single operands: by an output of the op and the operand's position.
+    operands: Dict[Tuple[int, int], Any]
     double: bool
     # Compares each op's results with the recorded ones and goes on with these: every mismatch is of its own making.
     verify: bool
@@ -77,13 +79,17 @@ class Evaluation:
 
     def _run(self) -> None:
         trace = self._trace
-        needed = trace.needed_ops(self._wanted)
+        # What only tells how replaced tensors were made is left out where a hypothesis about one operand is tested.
+        given = set(self._request.replace) - self._wanted if self._request.operands and not trace.writers else set()
+        needed = trace.needed_ops(self._wanted, given)
         writers = [index for index in needed if index in set(trace.writers)]
         self._writes_follow = bool(writers)
         read: List[int] = [t for index in needed for t in trace.ops[index]["inputs"] if t is not None]
         last_use = {t: index for index in needed for t in trace.ops[index]["inputs"]}
         for tensor in dict.fromkeys((*self._wanted, *read)):
-            if tensor not in trace.producer:
+            if tensor in given:
+                self._lose(tensor, "it is replaced")
+            elif tensor not in trace.producer:
                 self._add_external(tensor)
         guarded = [(tensor, tensor._version) for tensor in self._objects.values()]
         last_write = max(writers, default=-1)
@@ -159,7 +165,8 @@ class Evaluation:
                     raise
                 result = other(*args, **kwargs)
         written = [tensor for tensor, version in zip(tensors, versions) if tensor._version != version]
-        changed = any(tensor in self._changed for tensor in inputs)
+        fed = any(reader in op["outputs"] for reader, _ in self._request.operands)
+        changed = fed or any(tensor in self._changed for tensor in inputs)
         for output, made in zip(op["outputs"], self._results(op, result, tensors, written)):
             is_written = index_of(written, made) >= 0
             if is_written:
@@ -177,6 +184,9 @@ class Evaluation:
 
     def _operand(self, op: Dict[str, Any], position: int, tensor: int) -> Any:
         value = self._objects[tensor]
+        fed = self._request.operands.get((op["outputs"][0], position)) if op["outputs"] else None
+        if fed is not None:
+            value = fed.to(device=value.device, dtype=value.dtype)
         stored = op["attributes"].get("call", {}).get("stored", {}).get(str(position))
         wanted = None if stored is None else getattr(self._torch, stored, None)
         if wanted is None or value.dtype == wanted or value.is_complex():

@@ -281,7 +281,7 @@ def cut_out(recorder: TorchRecorder, node: Node, trace: TraceBuilder, declared: 
     for op in recorder.ops[node.begin : node.end]:
         inputs = [number_of(tensor) for tensor in op.inputs]
         outputs = [number_of(tensor) for tensor in op.outputs]
-        trace.add_op(op.kind, inputs, outputs, op.attributes, op.frames, op.instance, op.call)
+        trace.add_op(*op._replace(inputs=inputs, outputs=outputs))
     for name, tensor in node.outputs:
         trace.outputs.append({"name": name, "tensor": number_of(tensor)})
     for tensor, name, argument in recorder.names:

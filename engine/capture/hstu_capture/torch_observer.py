@@ -150,7 +150,7 @@ class TorchObserver(CallRecorder):
         if active is not None and active.kind == "function" and active.recorder is not None:
             return self._run_part(active, module, run, args, kwargs, frame)
         if active is not None:
-            with active.inside(module):
+            with active.inside(module, self._declarations.constructed(module)):
                 return run()
         self._candidates.note_wrappers(frame)
         active = self._guarded(self._begin_module, module, args, kwargs)
@@ -160,7 +160,7 @@ class TorchObserver(CallRecorder):
         if self._session.repeat_reference and active.recorder is not None:
             again = self._guarded(prepare_repeat, self._torch, module, args, kwargs)
         try:
-            with active.inside(module):
+            with active.inside(module, self._declarations.constructed(module)):
                 result = run()
         except BaseException:
             self._guarded(self._finish, active, None, True)

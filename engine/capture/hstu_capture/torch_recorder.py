@@ -34,6 +34,7 @@ class RecordedOp(NamedTuple):
     frames: Tuple[SourceFrame, ...]
     instance: str
     call: int
+    constructed: Optional[SourceFrame]
 
 
 class TorchRecorder:
@@ -192,7 +193,8 @@ class TorchRecorder:
     def _add_op(
         self, kind: str, inputs: List[int], outputs: List[int], attributes: Dict[str, Any], frames: Any
     ) -> None:
-        op = RecordedOp(kind, inputs, outputs, attributes, frames, self.instances.path, self.instances.call)
+        inside = self.instances
+        op = RecordedOp(kind, inputs, outputs, attributes, frames, inside.path, inside.call, inside.constructed)
         self.ops.append(op)
         self.trace.add_op(*op)
 

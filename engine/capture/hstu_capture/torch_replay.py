@@ -5,7 +5,7 @@ Evaluates the ops of recorded torch traces again, on other values.
 imports torch once and ends when the pipe closes.
 
 First it says {"ready": true, "torch": version} or {"ready": false, "code", "error"}. A request:
-  {id, trace, outputs: [tensor…], replace?, correct?, parameters?: {tensors: [tensor…], file}, double, to, verify?}
+  {id, trace, outputs: [tensor…], replace?, correct?, parameters?: {tensors: [tensor…], file}, operands?: {tensors: [0, 1…], slots: [[reader, position]…], file}, double, to, verify?}
 where each `file` is a safetensors file keyed by tensor ids, as is the file `to` that the answer names:
   {id, file, unavailable: {tensor: reason}, mismatches?, recorded?} or {id, code, error}.
 """
@@ -18,7 +18,7 @@ import shutil
 import sys
 import threading
 import traceback
-from typing import Any, Dict, Optional, Sequence, TextIO
+from typing import Any, Dict, Optional, Sequence, TextIO, Tuple
 
 from .recorded_trace import TraceCache, UnreadableTrace, read_values, write_values
 from .torch_evaluation import BadRequest, Evaluation, Request
@@ -66,6 +66,7 @@ class Replayer:
             replace=self._given(message.get("replace")),
             correct=self._given(message.get("correct")),
             parameters=self._given(message.get("parameters")),
+            operands=self._operands(message.get("operands")),
             double=bool(message.get("double", False)),
             verify=bool(message.get("verify", False)),
         )
@@ -90,6 +91,10 @@ class Replayer:
         if missing:
             raise BadRequest(f"{entry['file']} has no value for {missing}")
         return {int(tensor): values[int(tensor)] for tensor in entry["tensors"]}
+
+    def _operands(self, entry: Optional[Dict[str, Any]]) -> Dict[Tuple[int, int], Any]:
+        values = self._given(entry)
+        return {(entry["slots"][at][0], entry["slots"][at][1]): value for at, value in values.items()} if entry else {}
 
 
 def is_out_of_memory(error: BaseException) -> bool:

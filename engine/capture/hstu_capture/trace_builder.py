@@ -130,6 +130,7 @@ class TraceBuilder:
         frames: Sequence[SourceFrame],
         instance: str,
         call: int,
+        constructed: Optional[SourceFrame] = None,
     ) -> int:
         op = {
             "id": len(self._ops),
@@ -142,6 +143,8 @@ class TraceBuilder:
         }
         if call:
             op["call"] = call
+        if constructed is not None:
+            op["constructedAt"] = self.frame(constructed)
         self._ops.append(op)
         if self._undecided:
             self._decide(op["inputs"], op["outputs"])

@@ -4,6 +4,7 @@ Watches NVIDIA's own nvtripy: records every program that it compiles, with the n
 Where the backend is stood in for, programs are executed here (small integer ones) or by the engine (tripy_backend).
 """
 
+import contextlib
 import functools
 import itertools
 import sys
@@ -27,6 +28,8 @@ class Place(NamedTuple):
     frames: Tuple[SourceFrame, ...]
     instance: str
     call: int
+    # Where the user made the library's module in whose code it was made.
+    constructed: Optional[SourceFrame]
 
 
 class Parameter(NamedTuple):
@@ -68,6 +71,8 @@ class TripyObserver:
         self._tripy = nvtripy
         self._active = threading.local()
         self._declared: IdentityMap[Dict[str, SourceFrame]] = IdentityMap(dict)
+        # Where the user's code made each module of the library.
+        self._constructed: IdentityMap[List[Optional[SourceFrame]]] = IdentityMap(list)
         # Modules and functions that were called or compiled, numbered as they come.
         self._count = itertools.count()
         self._numbers: IdentityMap[int] = IdentityMap(lambda: next(self._count))
@@ -84,8 +89,8 @@ class TripyObserver:
 
     def _annotate(self, stack_info: Any, frames: Tuple[SourceFrame, ...]) -> None:
         call: Optional[_Call] = getattr(self._active, "call", None)
-        instance, number = (call.instances.path, call.instances.call) if call else ("", 0)
-        stack_info._hstu_capture = Place(frames, instance, number)
+        inside = call.instances if call else Instances()
+        stack_info._hstu_capture = Place(frames, inside.path, inside.call, inside.constructed)
 
     def _observe_modules(self, module_type: Any) -> None:
         self._observe_type(module_type)
@@ -106,11 +111,11 @@ class TripyObserver:
             if active is not None:
                 if not active.knows(module):
                     self._adopt(active, module)
-                with active.inside(module):
+                with active.inside(module, self._place_of_construction(module)):
                     return original(module, *args, **kwargs)
             arguments = bound_arguments(module.forward, args, kwargs)
             call = self._outermost(module, type(module).__name__, arguments, self._number_of(module))
-            with call as outermost, outermost.inside(module):
+            with call as outermost, outermost.inside(module, self._place_of_construction(module)):
                 result = original(module, *args, **kwargs)
             outermost.came_out(self._tripy.Tensor, result)
             return result
@@ -122,8 +127,15 @@ class TripyObserver:
         def set_attribute(module: Any, name: str, value: Any) -> None:
             original(module, name, value)
             self._note_declaration(module, name, value, sys._getframe(1))
+            place = self._constructed.of(module)
+            if not place:
+                # Its constructor sets its attributes.
+                place.append(None if _is_users(module) else first_user_frame(sys._getframe(1)))
 
         return set_attribute
+
+    def _place_of_construction(self, module: Any) -> Optional[SourceFrame]:
+        return next(iter(self._constructed.of(module)), None)
 
     def _observe_constants(self, tensor_type: Any) -> None:
         """A tensor made through DLPack carries no stack: the frontend leaves it out for speed."""
@@ -271,27 +283,22 @@ class _Call:
         candidates = itertools.chain((name, f"{kind}.{name}"), (f"{kind}#{k}.{name}" for k in itertools.count(1)))
         return next(candidate for candidate in candidates if candidate not in taken)
 
-    def inside(self, module: Any) -> "_Inside":
-        return _Inside(self.instances, self._paths.get(id(module)))
+    @contextlib.contextmanager
+    def inside(self, module: Any, constructed: Optional[SourceFrame]) -> Iterator[None]:
+        path = self._paths.get(id(module))
+        if path is not None:
+            self.instances.enter(path)
+        try:
+            with self.instances.made_at(constructed):
+                yield
+        finally:
+            if path is not None:
+                self.instances.leave()
 
     def came_out(self, tensor_type: type, result: Any) -> None:
         for _, tensor in named_tensors(tensor_type, {"output": result}):
             notes = notes_of(tensor.trace_tensor)
             notes.program, notes.made_by = self.label, self.number
-
-
-class _Inside:
-    def __init__(self, instances: Instances, path: Optional[str]) -> None:
-        self._instances = instances
-        self._path = path
-
-    def __enter__(self) -> None:
-        if self._path is not None:
-            self._instances.enter(self._path)
-
-    def __exit__(self, *error: Any) -> None:
-        if self._path is not None:
-            self._instances.leave()
 
 
 def _is_users(module: Any) -> bool:

@@ -255,6 +255,7 @@ class _ProgramWriter:
             place.frames if place else (),
             place.instance if place else "",
             place.call if place else 0,
+            place.constructed if place else None,
         )
         if type(op).__name__ == "Constant":
             self._set_constant(outputs[0], op)

@@ -2,16 +2,21 @@ import type { Origin, Parameter, Site } from "../protocol/report.js";
 import { fromWire, toWire } from "../protocol/wire.js";
 import { causeOfOp, causeOfParameter } from "./causes.js";
 import type { Judgement } from "./judge.js";
+import { explainedCause } from "./explainedCause.js";
+import type { Explanation } from "./explanation.js";
 import { splitTensorName } from "./names.js";
+import { findLines, type Side } from "./originLines.js";
+import type { StatementsOf } from "./statements.js";
 import { consumers, producers, type Observation, type ObservedOp } from "./observation.js";
 import type { ParameterFinding } from "./parameters.js";
 import type { TensorValue } from "./tensorValue.js";
 
 /** One origin before grouping: one instance at one line. */
 interface OriginInstance {
-  readonly kind: "op" | "parameter" | "output";
+  readonly kind: Origin["kind"];
   readonly site: Site;
   readonly alternatives: readonly { site: Site; why: string }[];
+  readonly explanation?: Explanation;
   readonly usedAt?: Site;
   readonly referenceSite?: Site;
   readonly referenceUsedAt?: Site;
@@ -31,6 +36,13 @@ export interface OriginOptions {
   readonly candidate: Observation;
   readonly parameters: ReadonlyMap<string, ParameterFinding>;
   readonly rowIdOf: (judgement: Judgement) => string;
+  /** What was proven about wrong operands and missing steps. */
+  readonly explanations: ReadonlyMap<string, Explanation>;
+  /** Candidate tensors that hold what a tensor of the reference holds. */
+  readonly counterpartsOf: (reference: string) => readonly string[];
+  /** Tensors of the candidate of one class hold the same values. */
+  readonly classOf: (candidate: string) => string | undefined;
+  readonly statementsOf: StatementsOf;
   /** f_c(x_r) with the reference's parameters, for causes. */
   readonly onReference?: ReadonlyMap<string, TensorValue>;
 }
@@ -42,12 +54,19 @@ export function findOrigins(
 ): FoundOrigin[] {
   const makerOf = producers(options.candidate);
   const referenceMakerOf = producers(options.reference);
-  const referenceReaders = consumers(options.reference);
+  const sideOf = (observation: Observation, makerOf: Side["makerOf"]): Side => ({
+    observation,
+    makerOf,
+    readersOf: consumers(observation),
+  });
+  const reference = sideOf(options.reference, referenceMakerOf);
+  const candidate = sideOf(options.candidate, makerOf);
+  const blame = findLines({ ...options, reference, candidate, judgements });
   const referenceNameOf = new Map(options.reference.parameters.map((p) => [p.name, p]));
   const groups = new Map<string, OriginInstance[]>();
   const add = (instance: OriginInstance): void => {
     const { site, kind } = instance;
-    const key = `${kind} ${site.file}:${site.line}:${site.function}`;
+    const key = `${kind === "parameter"} ${site.file}:${site.line}`;
     const group = groups.get(key);
     if (group) group.push(instance);
     else groups.set(key, [instance]);
@@ -55,7 +74,7 @@ export function findOrigins(
 
   for (const judgement of judgements) {
     if (judgement.verdict !== "origin") continue;
-    const lines = linesOf(judgement, options.candidate);
+    const blamed = blame(judgement);
     const referenceMaker = referenceMakerOf.get(judgement.pair.reference);
     const faulty = judgement.segment.parameters
       .map((key) => options.parameters.get(key))
@@ -65,11 +84,11 @@ export function findOrigins(
       const reader = judgement.segment.ops.find((op) =>
         op.inputs.includes(parameter.candidate.tensor),
       );
-      const usedAt = dataSite(reader, judgement, lines);
+      const usedAt = reader?.frames[0] ?? judgement.segment.ops.at(-1)?.frames[0];
       const declared = parameter.candidate.declaredAt ?? usedAt;
       if (!declared) continue;
       const counterpart = referenceNameOf.get(parameter.reference?.name ?? "");
-      const referenceReader = counterpart && referenceReaders.get(counterpart.tensor)?.[0];
+      const referenceReader = counterpart && reference.readersOf.get(counterpart.tensor)?.[0];
       const referenceUsedAt = referenceReader?.frames[0];
       const referenceSite = counterpart?.declaredAt ?? referenceUsedAt;
       add({
@@ -87,17 +106,17 @@ export function findOrigins(
       faulty.length === 0 ||
       judgement.introducedByOps === undefined ||
       judgement.introducedByOps > Number(judgement.gate.value);
-    const [site, ...others] = lines;
-    if (!opsAreWrong || !site) continue;
-    const referenceSite = referenceMaker?.frames[0];
+    const [first, ...alternatives] = blamed.lines;
+    if (!opsAreWrong || !first) continue;
+    const explanation = options.explanations.get(judgement.pair.candidate);
+    const step = explanation?.kind === "missingStep" && referenceMakerOf.get(explanation.wanted);
+    const referenceSite = (step ? step : referenceMaker)?.frames[0];
     add({
-      kind: judgement.pair.alignment ? "op" : "output",
-      site,
-      alternatives: others.map((other) => ({
-        site: other,
-        why: "lies between the last tensors that match and this one; nothing in between has a counterpart",
-      })),
+      kind: blamed.kind,
+      site: first.site,
+      alternatives,
       judgement,
+      ...(explanation && { explanation }),
       ...(referenceSite && { referenceSite }),
     });
   }
@@ -144,17 +163,19 @@ function toOrigin(group: readonly OriginInstance[], options: OriginOptions): Fou
   const candidate = options.onReference?.get(lead.judgement.pair.candidate);
   const cause = lead.parameter
     ? causeOfParameter(lead.parameter)
-    : lead.judgement.pair.shapeReason !== undefined
-      ? {
-          kind: "shape",
-          text: `the shape differs: ${lead.judgement.pair.shapeReason}`,
-          confidence: "certain" as const,
-          evidence: {},
-        }
-      : reference &&
-        candidate &&
-        lead.judgement.pair.alignment &&
-        causeOfOp(reference, candidate, lead.judgement.pair.alignment);
+    : lead.explanation
+      ? explainedCause(lead.explanation, options.reference, options.candidate)
+      : lead.judgement.pair.shapeReason !== undefined
+        ? {
+            kind: "shape",
+            text: `the shape differs: ${lead.judgement.pair.shapeReason}`,
+            confidence: "certain" as const,
+            evidence: {},
+          }
+        : reference &&
+          candidate &&
+          lead.judgement.pair.alignment &&
+          causeOfOp(reference, candidate, lead.judgement.pair.alignment);
   return {
     judgements: group.map((g) => g.judgement),
     parameters,
@@ -183,31 +204,6 @@ function toOrigin(group: readonly OriginInstance[], options: OriginOptions): Fou
 function instanceOf(judgement: Judgement, candidate: Observation): string {
   const name = candidate.tensors.get(judgement.pair.candidate)?.names[0] ?? "";
   return splitTensorName(name).instance;
-}
-
-/** Lines of the segment's ops on tensors of rank 2 or more: the line that makes the tensor first, then backwards. */
-function linesOf(judgement: Judgement, candidate: Observation): Site[] {
-  const ops = judgement.segment.ops.filter((op) => op.frames.length > 0);
-  const data = ops.filter((op) =>
-    op.outputs.some((key) => (candidate.tensors.get(key)?.shape.length ?? 0) >= 2),
-  );
-  const seen = new Set<string>();
-  const lines: Site[] = [];
-  for (const op of [...(data.length > 0 ? data : ops)].reverse()) {
-    const site = op.frames[0] as Site;
-    const key = `${site.file}:${site.line}`;
-    if (!seen.has(key)) lines.push(site);
-    seen.add(key);
-  }
-  return lines;
-}
-
-function dataSite(
-  reader: ObservedOp | undefined,
-  judgement: Judgement,
-  lines: readonly Site[],
-): Site | undefined {
-  return reader?.frames[0] ?? judgement.segment.ops.at(-1)?.frames[0] ?? lines[0];
 }
 
 /** The report's entry for one parameter. */

@@ -16,6 +16,7 @@ import type { CapturedCall } from "./capturedCalls.js";
 import { compareCandidate, type ComparedCandidate } from "./compareCandidate.js";
 import { siteOf } from "./describeCapture.js";
 import { inUsersTerms, type ObservedImplementation } from "./observe.js";
+import { sourceStatements } from "../source/sourceStatements.js";
 import { observeTrace } from "./observeTrace.js";
 import { observeTripy } from "./observeTripy.js";
 import { relativeToBase } from "./sources.js";
@@ -55,6 +56,7 @@ export async function compareCalls(
     comparisonOf([a, b], options.index, callOf) !== undefined;
   const choice = asked(chooseImplementations(calls, areCompared), calls, options);
   const references = new Map<string, ObservedImplementation>();
+  const statementsOf = sourceStatements(options.base);
   const compared: { candidate: ObservedImplementation; result: ComparedCandidate }[] = [];
   const hashes: Record<string, string> = {};
   const observed = async (call: CapturedCall): Promise<ObservedImplementation> => {
@@ -74,7 +76,7 @@ export async function compareCalls(
     onProgress(`Comparing ${id} with ${referenceId}`, 0.5 + (index + 0.3) * share);
     const candidate = await onInputsOf(referenceCall, call, observed, signal);
     const result = await inUsersTerms(id, () =>
-      compareCandidate(reference, candidate, { rules, signal, inputsAreKnown: true }),
+      compareCandidate(reference, candidate, { rules, signal, statementsOf, inputsAreKnown: true }),
     );
     const isRandom = [referenceCall, call].some((one) => !(differingOf(one) <= mostNonDeterminism));
     compared.push({ candidate, result: isRandom ? undecided(result) : result });

@@ -1,31 +1,27 @@
-import { compareTensors } from "../core/compare.js";
 import { relL2 } from "../core/difference.js";
-import { isFloat } from "../core/dtypes.js";
 import { judgePairs, type Judgement } from "../core/judge.js";
 import { producers, type TensorKey } from "../core/observation.js";
-import { findOrigins, type FoundOrigin } from "../core/origins.js";
+import { findOrigins } from "../core/origins.js";
 import { pairTensors, type Pairing, type TensorPair } from "../core/pairing.js";
 import {
   compareParameters,
   pairLeftoversByShape,
   type ParameterComparison,
+  type ParameterFinding,
 } from "../core/parameters.js";
 import { makeRows, rowId, stageOfTensor } from "../core/rows.js";
-import {
-  coverage,
-  segmentGraph,
-  segmentOf,
-  type Coverage,
-  type Segment,
-} from "../core/segments.js";
+import { coverage, segmentGraph, segmentOf, type Segment } from "../core/segments.js";
+import type { StatementsOf } from "../core/statements.js";
 import type { TensorValue } from "../core/tensorValue.js";
-import { pairVerdict } from "../core/verdicts.js";
-import type { Implementation, Pair, Problem, Repair } from "../protocol/report.js";
+import { indexValues, type ValueIndex } from "../core/valueIndex.js";
+import type { Implementation, Pair, Problem } from "../protocol/report.js";
 import type { ComparisonRules } from "../protocol/runFile.js";
 import { fromWire } from "../protocol/wire.js";
 import type { ObservedImplementation } from "./observe.js";
 import { requireSameInputs } from "./sameInputs.js";
 import { pairByValue } from "./pairByValue.js";
+import { explainOrigins, type ProvenExplanation } from "./explainOrigins.js";
+import { declarationProblems, reportPair } from "./reportPair.js";
 import { prove } from "./prove.js";
 import { replayCandidate, runReplaced, type ReplayWithRepairs } from "./replay.js";
 import { parameterProblems, reportParameters } from "./reportParameters.js";
@@ -35,6 +31,8 @@ export interface CompareOptions {
   readonly signal: AbortSignal;
   /** Whether both are known to have got the same inputs, under whatever names. */
   readonly inputsAreKnown?: boolean;
+  /** For the lines in which nothing is computed. */
+  readonly statementsOf: StatementsOf;
 }
 
 export interface ComparedCandidate {
@@ -47,7 +45,7 @@ export interface ComparedCandidate {
 export async function compareCandidate(
   reference: ObservedImplementation,
   candidate: ObservedImplementation,
-  { rules, signal, inputsAreKnown = false }: CompareOptions,
+  { rules, signal, statementsOf, inputsAreKnown = false }: CompareOptions,
 ): Promise<ComparedCandidate> {
   if (!inputsAreKnown) requireSameInputs(reference, candidate);
   const r = reference.observation;
@@ -58,20 +56,39 @@ export async function compareCandidate(
     compareParameters(r.parameters, c.parameters, rules.parameterPairs),
     { rules, signal },
   );
-  const { judgements, pairing, replay, segments } = compared;
+  const { judgements, pairing, replay, segments, index } = compared;
+  const { program } = candidate;
+  const explanations =
+    program && replay
+      ? await explainOrigins(judgements, {
+          reference: r,
+          candidate: c,
+          program,
+          index,
+          pairs: pairing.pairs,
+          parameters: parameters.findings,
+          repairs: replay.repairs,
+          signal,
+        })
+      : new Map<TensorKey, ProvenExplanation>();
 
+  const pairOf = new Map(pairing.pairs.map((pair) => [pair.candidate, pair]));
   const findingOf = new Map(parameters.findings.map((f) => [f.candidate.tensor, f]));
   const found = findOrigins(judgements, {
     reference: r,
     candidate: c,
     parameters: findingOf,
     rowIdOf: (judgement) => rowId(judgement.pair.candidate),
+    explanations,
+    counterpartsOf: counterparts(pairing.pairs, parameters.findings, index),
+    classOf: (key) => index.classOf(pairOf.get(key)?.reference ?? ""),
+    statementsOf,
     ...(replay && { onReference: replay.onReferenceParameters }),
   });
   const covered = coverage(c, new Set(pairing.pairs.map((pair) => pair.candidate)), [
     ...segments.values(),
   ]);
-  const repair = await prove(reference, candidate, judgements, found, replay, signal);
+  const repair = await prove(reference, candidate, judgements, found, replay, explanations, signal);
   const rows = makeRows(judgements, {
     reference: r,
     candidate: c,
@@ -112,6 +129,27 @@ interface Judged {
   readonly pairing: Pairing;
   readonly segments: ReadonlyMap<TensorKey, Segment>;
   readonly replay?: ReplayWithRepairs;
+  readonly index: ValueIndex;
+}
+
+/** Candidate tensors by what they hold of the reference. */
+function counterparts(
+  pairs: readonly TensorPair[],
+  findings: readonly ParameterFinding[],
+  index: ValueIndex,
+): (reference: TensorKey) => readonly TensorKey[] {
+  const classOf = (key: TensorKey): string => index.classOf(key) ?? key;
+  const found = new Map<string, TensorKey[]>();
+  const add = (reference: TensorKey, candidate: TensorKey): void => {
+    const known = found.get(classOf(reference));
+    if (known) known.push(candidate);
+    else found.set(classOf(reference), [candidate]);
+  };
+  for (const { reference, candidate } of pairs) add(reference, candidate);
+  for (const { reference, candidate } of findings) {
+    if (reference) add(reference.tensor, candidate.tensor);
+  }
+  return (reference) => found.get(classOf(reference)) ?? [];
 }
 
 /**
@@ -122,7 +160,7 @@ async function judgeWithLeftovers(
   reference: ObservedImplementation,
   candidate: ObservedImplementation,
   parameters: ParameterComparison,
-  options: CompareOptions,
+  options: Pick<CompareOptions, "rules" | "signal">,
 ): Promise<{ parameters: ParameterComparison; compared: Judged }> {
   const compared = await judge(reference, candidate, parameters, options);
   const unpaired = new Set(
@@ -150,9 +188,10 @@ async function judge(
   reference: ObservedImplementation,
   candidate: ObservedImplementation,
   parameters: ParameterComparison,
-  { rules, signal }: CompareOptions,
+  { rules, signal }: Pick<CompareOptions, "rules" | "signal">,
 ): Promise<Judged> {
   const r = reference.observation;
+  const index = indexValues(r);
   const c = candidate.observation;
   const { program } = candidate;
   const makerOf = producers(r);
@@ -174,13 +213,14 @@ async function judge(
       tolerances: rules.tolerances ?? {},
       expected: rules.expected ?? [],
     });
-    return { judgements, pairing, segments, ...(replay && { replay }) };
+    return { judgements, pairing, segments, index, ...(replay && { replay }) };
   };
 
   const pairing = await pairByValue(pairTensors(r, c, rules.pairs), {
     reference: r,
     candidate: c,
     program,
+    index,
     parameters: parameters.findings,
     signal,
   });
@@ -259,139 +299,4 @@ function segmentsOf(
 
 function isByName({ pairedBy }: TensorPair): boolean {
   return pairedBy === "name" || pairedBy === "normalisedName";
-}
-
-interface PairParts {
-  readonly rules: ComparisonRules;
-  readonly judgements: readonly Judgement[];
-  readonly found: readonly FoundOrigin[];
-  readonly covered: Coverage;
-  readonly rows: Pair["rows"];
-  readonly pairing: Pairing;
-  readonly repair?: Repair;
-}
-
-function reportPair(
-  reference: ObservedImplementation,
-  candidate: ObservedImplementation,
-  { rules, judgements, found, covered, rows, pairing, repair }: PairParts,
-): Pair {
-  const threshold = rules.coverageThreshold ?? 0.9;
-  const outputs = judgements.filter((judgement) => judgement.pair.isOutput);
-  // A difference that is not defined is the worst.
-  const size = ({ total }: Judgement): number => (Number.isNaN(total) ? Infinity : total);
-  const worst = [...outputs].sort((a, b) => (size(a) < size(b) ? 1 : -1))[0];
-  const expected = judgements.filter((judgement) => judgement.verdict === "expected");
-  const outputOverGate = outputs.some((o) => o.isOver && o.verdict !== "expected");
-  const wasCompared = ({ comparison, verdict }: Judgement): boolean =>
-    comparison ? !comparison.vacuous : verdict !== "unknown";
-  const explainedByExpected =
-    found.length === 0 &&
-    expected.length > 0 &&
-    repair !== undefined &&
-    repair.unexplained.length === 0;
-  const verdict = pairVerdict({
-    // An origin without a recorded line is one all the same.
-    origins: judgements.filter((judgement) => judgement.verdict === "origin").length,
-    outputOverGate: outputOverGate && !explainedByExpected,
-    outputsCompared:
-      outputs.some(wasCompared) &&
-      outputs.every((o) => o.comparison !== undefined || wasCompared(o)) &&
-      pairing.unpairedOutputs.length === 0 &&
-      pairing.unpairedReferenceOutputs.length === 0,
-    unexplained:
-      found.length === 0 &&
-      expected.length === 0 &&
-      judgements.some((j) => j.verdict === "carrier" || j.verdict === "amplifier"),
-    coverage: covered.total === 0 ? 0 : covered.covered / covered.total,
-    coverageThreshold: threshold,
-    onlyVacuous: judgements.every((j) => j.comparison?.vacuous ?? true),
-    warnings: judgements.some(
-      (j) =>
-        (j.pair.isOutput && j.verdict === "paddingOnly") ||
-        hasFloatTypeMismatch(j, reference, candidate),
-    ),
-  });
-  const ownCheck = worst && rules.ownCheck && checkOwn(reference, candidate, worst, rules.ownCheck);
-  return {
-    reference: reference.id,
-    candidate: candidate.id,
-    verdict,
-    coverage: {
-      covered: covered.covered,
-      total: covered.total,
-      paired: covered.paired,
-      threshold,
-    },
-    output: worst?.comparison?.metrics ?? {},
-    noiseFloor: worst ? (worst.accumulatedGate.noise ?? worst.accumulatedGate.value) : 0,
-    ...(worst && { outputGate: worst.accumulatedGate }),
-    ...(ownCheck && { ownCheck }),
-    ...(found[0] && { firstDivergence: found[0].origin.id }),
-    origins: found.map(({ origin }) => origin),
-    ...(repair && { repair }),
-    rows,
-    declared: (rules.expected ?? []).map((e) => ({
-      pattern: e.rows,
-      reason: e.reason,
-      rows: expected.filter((j) => j.expected === e).map((j) => rowId(j.pair.candidate)),
-    })),
-  };
-}
-
-/** Integers of another width hold the same values exactly; a float of another type does not, which is worth a warning. */
-function hasFloatTypeMismatch(
-  { pair, comparison }: Judgement,
-  reference: ObservedImplementation,
-  candidate: ObservedImplementation,
-): boolean {
-  const r = reference.observation.tensors.get(pair.reference)?.dtype ?? "float32";
-  const c = candidate.observation.tensors.get(pair.candidate)?.dtype ?? "float32";
-  return comparison !== undefined && r !== c && (isFloat(r) || isFloat(c));
-}
-
-function checkOwn(
-  reference: ObservedImplementation,
-  candidate: ObservedImplementation,
-  { pair }: Judgement,
-  { atol, rtol = 0 }: NonNullable<ComparisonRules["ownCheck"]>,
-): Pair["ownCheck"] {
-  const r = reference.observation.tensors.get(pair.reference)?.value;
-  const c = candidate.observation.tensors.get(pair.candidate)?.value;
-  if (!r || !c || !pair.alignment) return undefined;
-  const { metrics } = compareTensors(r, c, { alignment: pair.alignment, atol, rtol });
-  const violations = metrics.violations ?? 0;
-  return { atol, rtol, violations, passes: fromWire(violations) === 0 };
-}
-
-function declarationProblems(
-  reference: ObservedImplementation,
-  candidate: ObservedImplementation,
-  parameters: ParameterComparison,
-  pairing: Pairing,
-): Problem[] {
-  const unused = [
-    ...pairing.unusedDeclarations.map((d) => ["pairs", d] as const),
-    ...parameters.unusedDeclarations.map((d) => ["parameterPairs", d] as const),
-  ];
-  return [
-    ...unused.map(([field, declaration]): Problem => ({
-      severity: "warning",
-      code: "declared-pair-unused",
-      message: `${field}: "${declaration.reference}" with "${declaration.candidate}" pairs nothing in ${candidate.id}`,
-      nextStep: "Check both patterns against the names in the layer diff.",
-    })),
-    ...pairing.unpairedOutputs.map((name): Problem => ({
-      severity: "warning",
-      code: "output-unpaired",
-      message: `the output "${name}" of ${candidate.id} has no counterpart`,
-      nextStep: 'Declare its counterpart in "pairs".',
-    })),
-    ...pairing.unpairedReferenceOutputs.map((name): Problem => ({
-      severity: "warning",
-      code: "output-missing",
-      message: `the output "${name}" of ${reference.id} has no counterpart in ${candidate.id}`,
-      nextStep: 'Declare its counterpart in "pairs", or let the candidate return it.',
-    })),
-  ];
 }

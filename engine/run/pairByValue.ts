@@ -19,7 +19,7 @@ import {
 } from "../core/segments.js";
 import { sameShape } from "../core/shapes.js";
 import type { TensorValue } from "../core/tensorValue.js";
-import { indexValues, type ValueIndex, type ValueMatch } from "../core/valueIndex.js";
+import type { ValueIndex, ValueMatch } from "../core/valueIndex.js";
 import { fittedParameters, substitutionFor } from "./replay.js";
 import type { Program, Values } from "./program.js";
 
@@ -28,6 +28,7 @@ export interface PairByValueOptions {
   readonly candidate: Observation;
   /** Absent when nothing can execute the candidate's ops: then only its own values are looked up. */
   readonly program?: Program | undefined;
+  readonly index: ValueIndex;
   readonly parameters: readonly ParameterFinding[];
   readonly signal: AbortSignal;
 }
@@ -42,8 +43,7 @@ const limits = { lookAhead: 24, perTensor: 26, tensors: 40, evaluations: 240, ro
  * the reference, makes those after it match: it is the one that is wrong, and that tensor is its counterpart.
  */
 export async function pairByValue(given: Pairing, options: PairByValueOptions): Promise<Pairing> {
-  const { reference, candidate, program, parameters, signal } = options;
-  const index = indexValues(reference);
+  const { candidate, program, index, parameters, signal } = options;
   const precision = mantissaBits(implementationPrecision(candidate));
   // What is rounded further than the rest is not the reference's tensor, although it is near it.
   const made = [...producers(candidate).keys()].filter(
@@ -97,7 +97,6 @@ export async function pairByValue(given: Pairing, options: PairByValueOptions): 
   const walk = startWalk({
     ...options,
     program,
-    index,
     pairs,
     repairs: fittedParameters(parameters.filter(isFaulty), () => false),
   });
@@ -150,7 +149,6 @@ function differs(pair: TensorPair, index: ValueIndex, value: TensorValue | undef
 
 interface WalkOptions extends PairByValueOptions {
   readonly program: Program;
-  readonly index: ValueIndex;
   /** By candidate tensor; grows during the walk. */
   readonly pairs: ReadonlyMap<TensorKey, TensorPair>;
   readonly repairs: Values;

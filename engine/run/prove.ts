@@ -1,12 +1,14 @@
 import { compareTensors } from "../core/compare.js";
 import { relL2 } from "../core/difference.js";
 import type { Judgement } from "../core/judge.js";
+import type { TensorKey } from "../core/observation.js";
 import type { FoundOrigin } from "../core/origins.js";
 import { rowId } from "../core/rows.js";
 import type { TensorValue } from "../core/tensorValue.js";
 import type { Repair } from "../protocol/report.js";
 import { fromWire, toWire } from "../protocol/wire.js";
 import type { ObservedImplementation } from "./observe.js";
+import type { ProvenExplanation } from "./explainOrigins.js";
 import { runCorrected, runReplaced, type ReplayWithRepairs } from "./replay.js";
 
 /** Re-runs the candidate with all origins repaired: the output must match then, and with any origin left out it must not. */
@@ -16,6 +18,7 @@ export async function prove(
   judgements: readonly Judgement[],
   found: readonly FoundOrigin[],
   replay: ReplayWithRepairs | undefined,
+  explanations: ReadonlyMap<TensorKey, ProvenExplanation>,
   signal: AbortSignal,
 ): Promise<Repair | undefined> {
   const { program } = candidate;
@@ -30,9 +33,14 @@ export async function prove(
     method: "replaced" | "corrected",
   ): Promise<{ error: number; isWithin: boolean }> => {
     const ops = origins.filter(({ origin }) => origin.kind !== "parameter");
-    const pairs = [
-      ...new Set([...ops.flatMap((o) => o.judgements), ...expected].map((j) => j.pair)),
-    ];
+    const blamed = new Set([...ops.flatMap((o) => o.judgements), ...expected]);
+    // A wrong operand is repaired where it is read: what the op makes of the right one is part of the proof.
+    const isRepairedBefore = ({ pair }: Judgement): boolean =>
+      method === "replaced" && explanations.has(pair.candidate);
+    const operands = [...blamed]
+      .filter(isRepairedBefore)
+      .flatMap(({ pair }) => explanations.get(pair.candidate)?.operands ?? []);
+    const pairs = [...blamed].filter((j) => !isRepairedBefore(j)).map((j) => j.pair);
     const repairs = new Map(
       origins
         .flatMap((o) => o.parameters)
@@ -44,7 +52,7 @@ export async function prove(
     const r = reference.observation;
     const values =
       method === "replaced"
-        ? await runReplaced(run, r, pairs, repairs, outputKeys, signal)
+        ? await runReplaced(run, r, pairs, repairs, outputKeys, signal, operands)
         : await runCorrected(run, r, pairs, replay, repairs, outputKeys, signal);
     const each = outputs.map((output) =>
       remaining(

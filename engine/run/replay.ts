@@ -13,7 +13,7 @@ import { segmentGraph, segmentOf, type Segment } from "../core/segments.js";
 import { sameShape } from "../core/shapes.js";
 import type { TensorValue } from "../core/tensorValue.js";
 import { RunnerFailure } from "../runner/executor.js";
-import type { Program, Values } from "./program.js";
+import type { OperandValue, Program, Values } from "./program.js";
 
 /** A candidate, what it computed, and how to compute it again. */
 export interface ReplayableCandidate {
@@ -134,7 +134,7 @@ export async function replayCandidate(
 /** In larger models, noise is measured only where it could change a gate: float64 doubles what has to be moved about. */
 const measuredBytes = 64 * 2 ** 20;
 
-/** Tensors of the candidate when only the given pairs and parameters are replaced by the reference's values. */
+/** Tensors of the candidate when only the given pairs, parameters and operands are replaced by the reference's values. */
 export async function runReplaced(
   { program, observation }: ReplayableCandidate,
   reference: Observation,
@@ -142,9 +142,10 @@ export async function runReplaced(
   parameters: Values,
   outputs: readonly TensorKey[],
   signal: AbortSignal,
+  operands: readonly OperandValue[] = [],
 ): Promise<Values> {
   const replaced = substitutionsFor(pairs, reference, observation);
-  return program.evaluate({ outputs, replaced, parameters }, signal);
+  return program.evaluate({ outputs, replaced, parameters, operands }, signal);
 }
 
 /**

@@ -1,3 +1,4 @@
+import { sourceStatements } from "../source/sourceStatements.js";
 import { readFile } from "node:fs/promises";
 import path from "node:path";
 import type { TensorValue } from "../core/tensorValue.js";
@@ -85,6 +86,7 @@ export async function runParity(options: RunOptions): Promise<Report> {
     const reference = await load(referenceId, given);
     const inputs = given ?? inputsOf(reference);
 
+    const statementsOf = sourceStatements(base);
     const compared: { candidate: ObservedImplementation; result: ComparedCandidate }[] = [];
     for (const [index, id] of candidateIds.entries()) {
       const share = 0.9 / candidateIds.length;
@@ -95,6 +97,7 @@ export async function runParity(options: RunOptions): Promise<Report> {
         compareCandidate(reference, candidate, {
           rules: runFile,
           signal,
+          statementsOf,
           inputsAreKnown: scripts.haveSameInputs(referenceId, id),
         }),
       );

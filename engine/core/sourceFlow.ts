@@ -1,0 +1,47 @@
+import type { Site } from "../protocol/report.js";
+
+/** How a tensor gets from the op that makes it to the op that reads it, in lines of the user's source. */
+export interface Flow {
+  /** Lines of the activation of one function that both stand in, directly or through calls. */
+  readonly from: Site;
+  readonly to: Site;
+  /** The maker stands in functions that return to `from`: their lines, innermost first. */
+  readonly returned: readonly Site[];
+  /** The reader stands in functions that `to` calls: their lines, outermost first. */
+  readonly called: readonly Site[];
+}
+
+/** Frames are innermost first. Undefined where the two have no function in common. */
+export function flowBetween(maker: readonly Site[], reader: readonly Site[]): Flow | undefined {
+  const from = maker.toReversed();
+  const to = reader.toReversed();
+  let depth = 0;
+  while (depth < Math.min(from.length, to.length) - 1 && isSamePlace(from[depth], to[depth]))
+    depth++;
+  const [a, b] = [from[depth], to[depth]];
+  if (!a || !b || a.file !== b.file || a.function !== b.function) return undefined;
+  return {
+    from: a,
+    to: b,
+    returned: from.slice(depth + 1).reverse(),
+    called: to.slice(depth + 1),
+  };
+}
+
+export function isSameLine(a: Site | undefined, b: Site | undefined): boolean {
+  return a !== undefined && b !== undefined && a.file === b.file && a.line === b.line;
+}
+
+/** The same expression: a line may hold several calls of one function. */
+function isSamePlace(a: Site | undefined, b: Site | undefined): boolean {
+  return isSameLine(a, b) && a?.function === b?.function && a?.column === b?.column;
+}
+
+/** The frames from one on outwards, as text: ops with the same text stand in the same call. */
+export function callKey(frames: readonly Site[], depthFromOutside: number): string {
+  return frames
+    .toReversed()
+    .slice(0, depthFromOutside)
+    .map((site) => `${site.file}:${site.line}:${site.column ?? ""}:${site.function}`)
+    .join("|");
+}

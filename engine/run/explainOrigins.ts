@@ -1,0 +1,323 @@
+import { convertFloats } from "../core/conversions.js";
+import { relL2 } from "../core/difference.js";
+import { elementSize, isFloat } from "../core/dtypes.js";
+import type { Explanation } from "../core/explanation.js";
+import type { Judgement } from "../core/judge.js";
+import type { Observation, ObservedOp, TensorKey } from "../core/observation.js";
+import type { TensorPair } from "../core/pairing.js";
+import { transposeMatrix, type ParameterFinding } from "../core/parameters.js";
+import { segmentGraph, segmentOf, type Segment } from "../core/segments.js";
+import { sameShape } from "../core/shapes.js";
+import type { TensorValue } from "../core/tensorValue.js";
+import type { ValueIndex } from "../core/valueIndex.js";
+import { fromWire } from "../protocol/wire.js";
+import type { OperandValue, Program, Values } from "./program.js";
+import { substitutionFor } from "./replay.js";
+
+export interface ExplainOptions {
+  readonly reference: Observation;
+  readonly candidate: Observation;
+  readonly program: Program;
+  readonly index: ValueIndex;
+  readonly pairs: readonly TensorPair[];
+  readonly parameters: readonly ParameterFinding[];
+  /** The reference's values for parameters that differ. */
+  readonly repairs: Values;
+  readonly signal: AbortSignal;
+}
+
+/** What is tried for one origin, and for all of them together: a fault must not cost more than the comparison. */
+const limits = { evaluations: 40, inAll: 400, segmentOps: 60, origins: 48 };
+/** What is left must be this much smaller than what was introduced. */
+const explainedShare = 0.05;
+/** Rounding of other kernels, as in the look-up of values. */
+const leastGate = 2e-6;
+
+/**
+ * Tries for every origin whether its op is right and one of its operands is wrong: each operand is replaced by what the
+ * reference reads at this place, turned round, and swapped with another one. What makes the reference's result explains it.
+ */
+export async function explainOrigins(
+  judgements: readonly Judgement[],
+  options: ExplainOptions,
+): Promise<ReadonlyMap<TensorKey, ProvenExplanation>> {
+  const { signal } = options;
+  const explanations = new Map<TensorKey, ProvenExplanation>();
+  const find = startExplaining(options);
+  const suspects = judgements.filter(
+    ({ verdict, pair, segment, introducedByOps, gate }) =>
+      verdict === "origin" &&
+      pair.alignment !== undefined &&
+      segment.ops.length <= limits.segmentOps &&
+      introducedByOps !== undefined &&
+      !(introducedByOps <= fromWire(gate.value)),
+  );
+  for (const suspect of suspects.slice(0, limits.origins)) {
+    signal.throwIfAborted();
+    const explanation = await find(suspect);
+    if (explanation) explanations.set(suspect.pair.candidate, explanation);
+  }
+  return explanations;
+}
+
+/** An explanation with the operands that repair what it explains. */
+export interface ProvenExplanation extends Explanation {
+  readonly operands: readonly OperandValue[];
+}
+
+/** One operand of one op of a segment. */
+interface Slot {
+  readonly reader: ObservedOp;
+  readonly position: number;
+  readonly operand: TensorKey;
+  /** What it holds in the reference; absent for what has no counterpart. */
+  readonly own?: TensorKey | undefined;
+  readonly shape: readonly number[];
+  readonly dtype: TensorValue["dtype"];
+}
+
+interface Hypothesis {
+  readonly kind: Explanation["kind"];
+  readonly slot: Slot;
+  readonly wanted: TensorKey;
+  readonly other?: TensorKey;
+  readonly operands: readonly OperandValue[];
+}
+
+function startExplaining({
+  reference,
+  candidate,
+  program,
+  index,
+  pairs,
+  parameters,
+  repairs,
+  signal,
+}: ExplainOptions): (judgement: Judgement) => Promise<ProvenExplanation | undefined> {
+  const graph = segmentGraph(candidate);
+  const referenceGraph = segmentGraph(reference);
+  const pairOf = new Map(pairs.map((pair) => [pair.candidate, pair]));
+  const findingOf = new Map(parameters.map((finding) => [finding.candidate.tensor, finding]));
+  const matched = new Set(pairs.filter((pair) => pair.alignment).map((pair) => pair.reference));
+  const matchedClasses = new Set([...matched].map((key) => index.classOf(key)));
+  const pairedParameters = new Set(parameters.map((finding) => finding.reference?.tensor));
+  const referenceValues = new Map(
+    [...reference.parameters, ...reference.inputs].map(({ tensor }) => [
+      tensor,
+      reference.tensors.get(tensor)?.value,
+    ]),
+  );
+  for (const { tensor, value } of reference.parameters) referenceValues.set(tensor, value);
+  let evaluations = 0;
+
+  const slotsOf = ({ ops, frontier, parameters: read }: Segment): Slot[] => {
+    const known = new Set([...frontier, ...read]);
+    return ops.flatMap((reader) =>
+      reader.inputs.flatMap((operand, position): Slot[] => {
+        if (!known.has(operand)) return [];
+        const finding = findingOf.get(operand);
+        const value = finding?.candidate.value ?? candidate.tensors.get(operand)?.value;
+        if (!value) return [];
+        const own = pairOf.get(operand)?.reference ?? finding?.reference?.tensor;
+        return [{ reader, position, operand, own, shape: value.shape, dtype: value.dtype }];
+      }),
+    );
+  };
+
+  /** A tensor of the reference as this operand would hold it, in each way that its shape admits. */
+  const fittedTo = (slot: Slot, wanted: TensorKey): TensorValue[] => {
+    const given = referenceValues.get(wanted);
+    if (given) return inShape(given, slot);
+    if (!candidate.tensors.get(slot.operand)?.value) return [];
+    return index
+      .fitting(slot)
+      .filter((match) => match.reference === wanted)
+      .map((match) => substitutionFor({ ...match, candidate: slot.operand }, reference, candidate))
+      .filter((value) => value !== undefined);
+  };
+
+  const ownValue = (slot: Slot): TensorValue | undefined => {
+    const pair = pairOf.get(slot.operand);
+    if (pair) return substitutionFor(pair, reference, candidate);
+    return (
+      repairs.get(slot.operand) ??
+      findingOf.get(slot.operand)?.candidate.value ??
+      candidate.tensors.get(slot.operand)?.value
+    );
+  };
+
+  function* hypotheses(judgement: Judgement): Iterable<Hypothesis> {
+    const { pair, segment } = judgement;
+    const slots = slotsOf(segment);
+    const others = new Set(matched);
+    others.delete(pair.reference);
+    const read = segmentOf(pair.reference, others, referenceGraph);
+    const between = read.ops.flatMap((op) => op.outputs).filter((key) => key !== pair.reference);
+    const ownClass = index.classOf(pair.reference);
+    const isOther = (slot: Slot, key: TensorKey): boolean =>
+      key !== slot.own &&
+      (index.classOf(key) === undefined ||
+        (index.classOf(key) !== (slot.own && index.classOf(slot.own)) &&
+          index.classOf(key) !== ownClass));
+    const reads = new Set(slots.map((slot) => slot.own));
+    const open = [...read.frontier, ...read.parameters].filter((key) => !reads.has(key));
+    const known = [...read.frontier, ...read.parameters].filter((key) => reads.has(key));
+    const replaceBy = function* (wanted: TensorKey): Iterable<Hypothesis> {
+      for (const slot of slots) {
+        if (!isOther(slot, wanted)) continue;
+        const kind = kindOf(slot, wanted);
+        const alike = slots.filter(({ operand }) => operand === slot.operand);
+        for (const value of fittedTo(slot, wanted)) {
+          // Once for all that reads the tensor, then for each of its readers alone.
+          for (const taken of alike.length > 1 && alike[0] === slot ? [alike, [slot]] : [[slot]]) {
+            const operands = taken.map((one) => ({ ...placeOf(one), value }));
+            yield { kind, slot, wanted, operands };
+          }
+        }
+      }
+    };
+    for (const wanted of open) yield* replaceBy(wanted);
+    // The nearest to the result first: what was left out is all that lies between it and the operand.
+    for (const wanted of between.toReversed()) yield* replaceBy(wanted);
+    for (const slot of slots) {
+      const value = ownValue(slot);
+      const turned = value && transposed(value);
+      if (turned && slot.own !== undefined) {
+        const operands = [{ ...placeOf(slot), value: turned }];
+        yield { kind: "transposed", slot, wanted: slot.own, operands };
+      }
+    }
+    for (const [i, first] of slots.entries()) {
+      for (const second of slots.slice(i + 1)) {
+        if (first.reader !== second.reader || first.operand === second.operand) continue;
+        if (first.own === undefined || second.own === undefined) continue;
+        const [a] = fittedTo(first, second.own);
+        const [b] = fittedTo(second, first.own);
+        if (!a || !b) continue;
+        yield {
+          kind: "swapped",
+          slot: first,
+          wanted: second.own,
+          other: second.operand,
+          operands: [
+            { ...placeOf(first), value: a },
+            { ...placeOf(second), value: b },
+          ],
+        };
+      }
+    }
+    for (const wanted of known) yield* replaceBy(wanted);
+  }
+
+  function kindOf(slot: Slot, wanted: TensorKey): Explanation["kind"] {
+    if (referenceValues.has(wanted)) {
+      const isOwn = graph.parameterKeys.has(slot.operand) && slot.own === undefined;
+      return isOwn && !pairedParameters.has(wanted) ? "parameter" : "operand";
+    }
+    const exists = matched.has(wanted) || matchedClasses.has(index.classOf(wanted));
+    return exists || slot.own === undefined || !leadsTo(slot.own, wanted)
+      ? "operand"
+      : "missingStep";
+  }
+
+  /** The first tensor with these values: what follows it only lays them out in another way. */
+  function whereComputed(key: TensorKey): TensorKey {
+    const own = index.classOf(key);
+    const base = referenceGraph.producerOf
+      .get(key)
+      ?.inputs.find((input) => own !== undefined && index.classOf(input) === own);
+    return base === undefined ? key : whereComputed(base);
+  }
+
+  /** Whether the reference makes one tensor out of the other. */
+  function leadsTo(from: TensorKey, to: TensorKey): boolean {
+    const seen = new Set([to]);
+    const open = [to];
+    while (open.length > 0) {
+      for (const input of referenceGraph.producerOf.get(open.pop() as TensorKey)?.inputs ?? []) {
+        if (input === from || (index.classOf(input) ?? input) === index.classOf(from)) return true;
+        if (!seen.has(input)) open.push(input);
+        seen.add(input);
+      }
+    }
+    return false;
+  }
+
+  return async (judgement) => {
+    const { pair, segment, introducedByOps = Infinity } = judgement;
+    const r = reference.tensors.get(pair.reference)?.value;
+    if (!r || !pair.alignment) return undefined;
+    const replaced = new Map<TensorKey, TensorValue>();
+    for (const key of segment.frontier) {
+      const known = pairOf.get(key);
+      const value = known && substitutionFor(known, reference, candidate);
+      if (value) replaced.set(key, value);
+    }
+    const enough = Math.max(fromWire(judgement.gate.value), leastGate);
+    let tried = 0;
+    for (const hypothesis of hypotheses(judgement)) {
+      if (tried++ >= limits.evaluations || evaluations++ >= limits.inAll) return undefined;
+      signal.throwIfAborted();
+      const made = await program.evaluate(
+        {
+          outputs: [pair.candidate],
+          replaced,
+          parameters: repairs,
+          operands: hypothesis.operands,
+        },
+        signal,
+      );
+      const value = made.get(pair.candidate);
+      const remaining = value ? relL2(r, value, pair.alignment) : NaN;
+      const isLeft = introducedByOps * explainedShare;
+      if (!(remaining <= enough) || remaining > isLeft) continue;
+      const { kind, slot, other, operands } = hypothesis;
+      const wanted = kind === "missingStep" ? whereComputed(hypothesis.wanted) : hypothesis.wanted;
+      const { reader, position, operand, own } = slot;
+      return {
+        kind,
+        reader,
+        position,
+        operand,
+        ...(own !== undefined && { own }),
+        wanted,
+        ...(other !== undefined && { other }),
+        remaining,
+        operands,
+      };
+    }
+    return undefined;
+  };
+}
+
+function placeOf({ reader, position }: Slot): { reader: TensorKey; position: number } {
+  return { reader: reader.outputs[0] as TensorKey, position };
+}
+
+/** A given value of the reference in an operand's shape and type: as it is, and turned round. */
+function inShape(given: TensorValue, { shape, dtype }: Slot): TensorValue[] {
+  if (isFloat(given.dtype) !== isFloat(dtype)) return [];
+  const forms = [given, ...(given.shape.length === 2 ? [transposeMatrix(given)] : [])];
+  return forms
+    .filter((form) => sameShape(form.shape, shape))
+    .map((form) => (isFloat(dtype) ? convertFloats(form, dtype) : form))
+    .filter((form) => form.dtype === dtype);
+}
+
+/** With the last two axes exchanged, where they are of one size: otherwise the shape would have said it. */
+function transposed(value: TensorValue): TensorValue | undefined {
+  const size = value.shape.at(-1) ?? 0;
+  if (value.shape.length < 2 || size < 2 || value.shape.at(-2) !== size) return undefined;
+  const element = elementSize[value.dtype];
+  const bytes = new Uint8Array(value.bytes.length);
+  const matrix = size * size * element;
+  for (let at = 0; at < value.bytes.length; at += matrix) {
+    const one = {
+      dtype: value.dtype,
+      shape: [size, size],
+      bytes: value.bytes.subarray(at, at + matrix),
+    };
+    bytes.set(transposeMatrix(one).bytes, at);
+  }
+  return { dtype: value.dtype, shape: value.shape, bytes };
+}

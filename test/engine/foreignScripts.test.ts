@@ -53,7 +53,6 @@ describe("somebody else's script", { timeout: 120_000 }, () => {
     ["exported", ["two_towers.py", "--slip", "temperature"], "scores / self.temperature"],
     ["exported", ["two_towers.py", "--slip", "weights"], "self.lin2 = "],
     ["stale", ["reuse_engine.py", "--retrain"], "self.weight = weight"],
-    ["checks", ["-m", "unittest", "test_embedding_bag.WrongBagCase"], "return self.bag("],
     ["experts", ["moe.py", "--bug", "residual"], "return h + mixed"],
     ["ctr", ["-m", "ctr.train", "--bug", "mask"], "# sees the future"],
     ["lm", ["compare_precision.py", "--scaled", "--torch_dtype", "float32"], "hidden_size**0.5"],
@@ -68,6 +67,16 @@ describe("somebody else's script", { timeout: 120_000 }, () => {
     expect([...new Set(sites)]).toEqual([await placeOf(folder, text)]);
     const failed = report.pairs.filter(({ verdict }) => verdict === "fail");
     expect(failed.flatMap(({ origins }) => origins.flatMap((o) => o.alternatives))).toEqual([]);
+  });
+
+  it("blames the settings of a library's layer where they are made, its use after them", async () => {
+    const { report } = await run("checks", ["-m", "unittest", "test_embedding_bag.WrongBagCase"]);
+    const lines = report.pairs.flatMap(({ origins }) =>
+      origins.map((o) => [o.site, ...o.alternatives.map((a) => a.site)].map((site) => site.line)),
+    );
+    const lineOf = async (text: string) =>
+      Number((await placeOf("checks", text)).split(":").at(-1));
+    expect(lines).toEqual([[await lineOf("nn.EmbeddingBag("), await lineOf("return self.bag(")]]);
   });
 
   // The reference goes row by row, so nothing between the inputs and the result has a counterpart: a list of lines.

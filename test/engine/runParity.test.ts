@@ -163,7 +163,7 @@ describe("a right port", () => {
     expect(port?.parameters.transposed.map((p) => p.name)).toEqual(["layer.w2"]);
     // This port reads it untransposed, so the op that reads it is the origin, not the parameter.
     expect(report.verdict).toBe("fail");
-    expect(pairOf(report).origins.map((o) => [o.kind, o.site.line])).toEqual([["op", 13]]);
+    expect(pairOf(report).origins.map((o) => [o.kind, o.site.line])).toEqual([["operand", 13]]);
     expect(pairOf(report).origins[0]?.alternatives).toEqual([]);
   });
 

@@ -317,13 +317,19 @@ function idleIn(
       }
       return true;
     })
-    .map((one) => ({
-      site: { file: site.file, line: one.line, function: site.function },
-      why:
-        one.kind === "condition"
-          ? "decides whether a step is made, and none was"
-          : "makes nothing of the tensor; the reference does a step here",
-    }));
+    .flatMap(({ line, condition, kind }) => {
+      const at = (where: number): Site => ({
+        file: site.file,
+        line: where,
+        function: site.function,
+      });
+      const decides = "decides whether a step is made, and none was";
+      const makes = "makes nothing of the tensor; the reference does a step here";
+      return [
+        ...(condition > 0 ? [{ site: at(condition), why: decides }] : []),
+        { site: at(line), why: kind === "condition" ? decides : makes },
+      ];
+    });
 }
 
 /** The names of the variables that hold a tensor, whatever the function. */

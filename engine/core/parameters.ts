@@ -3,7 +3,7 @@ import type { PairedBy } from "../protocol/report.js";
 import { fromFloat64, isFloat, toFloat64 } from "./dtypes.js";
 import { fillGlob, matchGlob, normalisedName } from "./names.js";
 import { sameShape } from "./shapes.js";
-import type { ObservedParameter } from "./observation.js";
+import type { ObservedParameter, TensorKey } from "./observation.js";
 import type { TensorValue } from "./tensorValue.js";
 
 /**
@@ -177,6 +177,24 @@ export function pairLeftoversByShape(comparison: ParameterComparison): Parameter
     return counterpart ? findingOf(candidate, counterpart, "shape") : finding;
   });
   return { ...comparison, findings, missing: open };
+}
+
+/** The comparison with one parameter paired that had no counterpart. */
+export function pairParameter(
+  comparison: ParameterComparison,
+  candidate: TensorKey,
+  reference: ObservedParameter,
+  pairedBy: PairedBy,
+): ParameterComparison {
+  return {
+    ...comparison,
+    findings: comparison.findings.map((finding) =>
+      finding.candidate.tensor === candidate
+        ? findingOf(finding.candidate, reference, pairedBy)
+        : finding,
+    ),
+    missing: comparison.missing.filter((parameter) => parameter !== reference),
+  };
 }
 
 function findingOf(

@@ -7,6 +7,8 @@ export interface Statement {
   /** The function that it stands in, and the line of its `def`; "<module>" and 0 outside any. */
   readonly function: string;
   readonly functionLine: number;
+  /** The line of the innermost `if` around it, 0 without one. */
+  readonly condition: number;
   /** The innermost class around it, "" outside any. */
   readonly class: string;
   /** Variables and attributes, as "x" and "self.x". */

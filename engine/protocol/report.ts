@@ -110,7 +110,8 @@ export type PairedBy =
   | "declared"
   | "output"
   | "signature"
-  | "lockstep";
+  | "lockstep"
+  | "use";
 
 export interface Pair {
   reference: ImplementationId;

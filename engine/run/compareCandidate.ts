@@ -50,13 +50,13 @@ export async function compareCandidate(
   if (!inputsAreKnown) requireSameInputs(reference, candidate);
   const r = reference.observation;
   const c = candidate.observation;
-  const { parameters, compared } = await judgeWithLeftovers(
+  const index = indexValues(r);
+  const { judgements, pairing, parameters, replay, segments } = await judgeWithLeftovers(
     reference,
     candidate,
     compareParameters(r.parameters, c.parameters, rules.parameterPairs),
-    { rules, signal },
+    { rules, signal, index },
   );
-  const { judgements, pairing, replay, segments, index } = compared;
   const { program } = candidate;
   const explanations =
     program && replay
@@ -129,6 +129,10 @@ interface Judged {
   readonly pairing: Pairing;
   readonly segments: ReadonlyMap<TensorKey, Segment>;
   readonly replay?: ReplayWithRepairs;
+  readonly parameters: ParameterComparison;
+}
+
+interface JudgeOptions extends Pick<CompareOptions, "rules" | "signal"> {
   readonly index: ValueIndex;
 }
 
@@ -160,18 +164,20 @@ async function judgeWithLeftovers(
   reference: ObservedImplementation,
   candidate: ObservedImplementation,
   parameters: ParameterComparison,
-  options: Pick<CompareOptions, "rules" | "signal">,
-): Promise<{ parameters: ParameterComparison; compared: Judged }> {
+  options: JudgeOptions,
+): Promise<Judged> {
   const compared = await judge(reference, candidate, parameters, options);
   const unpaired = new Set(
-    parameters.findings.filter((f) => f.reference === undefined).map((f) => f.candidate.tensor),
+    compared.parameters.findings
+      .filter((f) => f.reference === undefined)
+      .map((f) => f.candidate.tensor),
   );
   const suspects = compared.judgements.filter(
     ({ verdict, segment }) =>
       verdict === "origin" && segment.parameters.some((parameter) => unpaired.has(parameter)),
   );
-  if (suspects.length === 0) return { parameters, compared };
-  const guessed = pairLeftoversByShape(parameters);
+  if (suspects.length === 0) return compared;
+  const guessed = pairLeftoversByShape(compared.parameters);
   const again = await judge(reference, candidate, guessed, options);
   const judgedAgain = new Map(again.judgements.map((j) => [j.pair.candidate, j]));
   const areExplained = suspects.every(({ pair }) => {
@@ -181,17 +187,16 @@ async function judgeWithLeftovers(
       judgement.introducedByOps <= fromWire(judgement.gate.value)
     );
   });
-  return areExplained ? { parameters: guessed, compared: again } : { parameters, compared };
+  return areExplained ? again : compared;
 }
 
 async function judge(
   reference: ObservedImplementation,
   candidate: ObservedImplementation,
-  parameters: ParameterComparison,
-  { rules, signal }: Pick<CompareOptions, "rules" | "signal">,
+  given: ParameterComparison,
+  { rules, signal, index }: JudgeOptions,
 ): Promise<Judged> {
   const r = reference.observation;
-  const index = indexValues(r);
   const c = candidate.observation;
   const { program } = candidate;
   const makerOf = producers(r);
@@ -200,6 +205,14 @@ async function judge(
     return tensor ? stageOfTensor(tensor, makerOf.get(pair.reference), rules.stages) : "";
   };
   const run = program && { program, observation: c };
+  const { pairing, parameters } = await pairByValue(pairTensors(r, c, rules.pairs), {
+    reference: r,
+    candidate: c,
+    program,
+    index,
+    parameters: given,
+    signal,
+  });
   const judgeWith = async (pairing: Pairing): Promise<Judged> => {
     const segments = segmentsOf(pairing.pairs, candidate);
     const replay =
@@ -213,17 +226,9 @@ async function judge(
       tolerances: rules.tolerances ?? {},
       expected: rules.expected ?? [],
     });
-    return { judgements, pairing, segments, index, ...(replay && { replay }) };
+    return { judgements, pairing, segments, parameters, ...(replay && { replay }) };
   };
 
-  const pairing = await pairByValue(pairTensors(r, c, rules.pairs), {
-    reference: r,
-    candidate: c,
-    program,
-    index,
-    parameters: parameters.findings,
-    signal,
-  });
   const first = await judgeWith(pairing);
   const supposed = first.judgements.filter(
     ({ pair, verdict }) => verdict === "origin" && !pair.isOutput && pair.pairedBy !== "declared",

@@ -9,7 +9,7 @@ import {
   type TensorKey,
 } from "../core/observation.js";
 import { addPairs, type Pairing, type TensorPair } from "../core/pairing.js";
-import type { ParameterFinding } from "../core/parameters.js";
+import { pairParameter, type ParameterComparison } from "../core/parameters.js";
 import {
   implementationPrecision,
   isDataTensor,
@@ -29,8 +29,14 @@ export interface PairByValueOptions {
   /** Absent when nothing can execute the candidate's ops: then only its own values are looked up. */
   readonly program?: Program | undefined;
   readonly index: ValueIndex;
-  readonly parameters: readonly ParameterFinding[];
+  readonly parameters: ParameterComparison;
   readonly signal: AbortSignal;
+}
+
+export interface PairedByValue {
+  readonly pairing: Pairing;
+  /** With the parameters that were paired by what reads them. */
+  readonly parameters: ParameterComparison;
 }
 
 /** How far a hypothesis is followed, and how many are tried: a fault must not cost more than the comparison itself. */
@@ -42,7 +48,10 @@ const limits = { lookAhead: 24, perTensor: 26, tensors: 40, evaluations: 240, ro
  * is found as well, and within the ops that lead to a difference the first tensor is sought that, replaced by a tensor of
  * the reference, makes those after it match: it is the one that is wrong, and that tensor is its counterpart.
  */
-export async function pairByValue(given: Pairing, options: PairByValueOptions): Promise<Pairing> {
+export async function pairByValue(
+  given: Pairing,
+  options: PairByValueOptions,
+): Promise<PairedByValue> {
   const { candidate, program, index, parameters, signal } = options;
   const precision = mantissaBits(implementationPrecision(candidate));
   // What is rounded further than the rest is not the reference's tensor, although it is near it.
@@ -91,14 +100,14 @@ export async function pairByValue(given: Pairing, options: PairByValueOptions): 
     !program ||
     !given.pairs.some((pair) => differs(pair, index, candidate.tensors.get(pair.candidate)?.value))
   ) {
-    return addPairs(given, found, candidate);
+    return { pairing: addPairs(given, found, candidate), parameters };
   }
 
   const walk = startWalk({
     ...options,
     program,
     pairs,
-    repairs: fittedParameters(parameters.filter(isFaulty), () => false),
+    repairs: fittedParameters(parameters.findings.filter(isFaulty), () => false),
   });
   const tried = new Set<TensorKey>();
   let differing = given.pairs.filter((pair) => differs(pair, index, own(pair.candidate)));
@@ -115,6 +124,10 @@ export async function pairByValue(given: Pairing, options: PairByValueOptions): 
       ) as TensorPair[];
     let narrowed = false;
     for (const pair of differing) {
+      if (await walk.isOfParameter(pair)) {
+        tried.add(pair.candidate);
+        continue;
+      }
       const counterpart = await walk.firstWrong(pair, values);
       if (!counterpart) {
         tried.add(pair.candidate);
@@ -126,7 +139,7 @@ export async function pairByValue(given: Pairing, options: PairByValueOptions): 
     }
     if (!narrowed) break;
   }
-  return addPairs(given, found, candidate);
+  return { pairing: addPairs(given, found, candidate), parameters: walk.parameters() };
 }
 
 /** Several tensors of the reference may hold the same values: each candidate tensor gets one of its own, if it can. */
@@ -155,6 +168,12 @@ interface WalkOptions extends PairByValueOptions {
 }
 
 interface Walk {
+  /**
+   * Whether a pair differs because of a parameter without a counterpart: with the one that the reference reads there, and
+   * that nothing was paired with either, it is the reference's. Then the two are a pair.
+   */
+  isOfParameter(pair: TensorPair): Promise<boolean>;
+  parameters(): ParameterComparison;
   /** What the candidate's ops make of the reference's values, for these pairs and all that lies in their segments. */
   onReference(pairs: readonly TensorPair[]): Promise<Values>;
   /** The first tensor of a pair's segment that can be told to be wrong, and what it should have been. */
@@ -170,9 +189,12 @@ function startWalk({
   program,
   index,
   pairs,
-  repairs,
+  parameters: given,
+  repairs: known,
   signal,
 }: WalkOptions): Walk {
+  let parameters = given;
+  let repairs = known;
   const graph = segmentGraph(candidate);
   const referenceGraph = segmentGraph(reference);
   const readers = consumers(candidate);
@@ -202,6 +224,36 @@ function startWalk({
     return program.evaluate({ outputs, replaced, parameters: repairs }, signal);
   };
 
+  const isOfParameter: Walk["isOfParameter"] = async (pair) => {
+    const segment = segmentOf(pair.candidate, new Set(pairs.keys()), graph);
+    const read = segmentOf(pair.reference, pairedReferences(), referenceGraph).parameters;
+    const wanted = parameters.missing.filter(({ tensor }) => read.includes(tensor));
+    const open = parameters.findings.filter(
+      ({ reference: r, candidate: c }) => !r && segment.parameters.includes(c.tensor),
+    );
+    for (const { candidate: own } of open) {
+      for (const counterpart of wanted) {
+        if (evaluations++ >= limits.evaluations) return false;
+        const paired = pairParameter(parameters, own.tensor, counterpart, "use");
+        const repaired = fittedParameters(paired.findings.filter(isFaulty), () => false);
+        if (!repaired.has(own.tensor)) continue;
+        const made = await program.evaluate(
+          {
+            outputs: [pair.candidate],
+            replaced: replacements(segment.frontier),
+            parameters: repaired,
+          },
+          signal,
+        );
+        if (differs(pair, index, made.get(pair.candidate))) continue;
+        parameters = paired;
+        repairs = repaired;
+        return true;
+      }
+    }
+    return false;
+  };
+
   const firstWrong: Walk["firstWrong"] = async (pair, values) => {
     const cuts = new Set(pairs.keys());
     const segment = segmentOf(pair.candidate, cuts, graph);
@@ -218,9 +270,13 @@ function startWalk({
     return undefined;
   };
 
+  function pairedReferences(): Set<TensorKey> {
+    return new Set([...pairs.values()].map((p) => p.reference));
+  }
+
   /** Reference tensors on the way to a pair's, for which nothing was found yet. */
   function referenceBetween({ reference: end }: TensorPair): Set<TensorKey> {
-    const matched = new Set([...pairs.values()].map((p) => p.reference));
+    const matched = pairedReferences();
     const matchedClasses = new Set([...matched].map((key) => index.classOf(key)));
     const { ops } = segmentOf(end, matched, referenceGraph);
     return new Set(
@@ -309,7 +365,7 @@ function startWalk({
     return after;
   }
 
-  return { onReference, firstWrong };
+  return { onReference, isOfParameter, parameters: () => parameters, firstWrong };
 }
 
 interface Hypotheses {

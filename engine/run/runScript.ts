@@ -11,7 +11,7 @@ import {
   type CapturedScript,
   type ScriptRun,
 } from "./captureCalls.js";
-import { compareCalls } from "./compareCalls.js";
+import { compareCalls, type ComparedCalls } from "./compareCalls.js";
 import { describeCapture } from "./describeCapture.js";
 import { relativeToBase } from "./sources.js";
 
@@ -27,6 +27,8 @@ export interface ScriptOptions extends ScriptRun, Omit<CaptureSettings, "executo
   readonly rules?: ComparisonRules;
   /** Limit for the script as a whole, and for one evaluation. Default: 600,000 and 120,000. */
   readonly timeoutMs?: number;
+  /** What was compared, with its values: they go when the run ends. */
+  readonly onCompared?: (compared: ComparedCalls) => Promise<void>;
   readonly onProgress: (stage: string, fraction?: number) => void;
   /** The command line, for the report. */
   readonly command: readonly string[];
@@ -66,13 +68,9 @@ export async function runScript(options: ScriptOptions): Promise<ScriptReport> {
     captured = await captureCalls(options, { ...options, executor });
     const { index, result, calls, folder } = captured;
     onProgress("Finding what to compare", 0.5);
-    const { references, compared, problems, atBest, hashes } = await compareCalls(calls, {
-      ...options,
-      index,
-      executor,
-      torch,
-      folder,
-    });
+    const comparedCalls = await compareCalls(calls, { ...options, index, executor, torch, folder });
+    const { references, compared, problems, atBest, hashes } = comparedCalls;
+    await options.onCompared?.(comparedCalls);
     const ended = describeCapture(index, result, base);
     const report = await assembleReport({
       startedAt,

@@ -35,6 +35,7 @@ export function pythonStatements(text: string): Statement[] {
           ...scope,
           function: name ? textOf(name) : "",
           functionLine: lineOf(node.from),
+          condition: 0,
         };
         const parameters = node.getChild("ParamList");
         if (parameters) visitParameters(parameters, inner);
@@ -47,7 +48,8 @@ export function pythonStatements(text: string): Statement[] {
           add(node, end, kind, scope, namesIn(node, textOf));
         }
         for (let part = node.firstChild; part; part = part.nextSibling) {
-          if (part.name === "Body") visitBody(part, scope);
+          const condition = node.name === "IfStatement" ? lineOf(node.from) : scope.condition;
+          if (part.name === "Body") visitBody(part, { ...scope, condition });
           else if (node.name === "DecoratedStatement") visit(part, scope);
         }
     }
@@ -67,11 +69,11 @@ export function pythonStatements(text: string): Statement[] {
     }
   };
 
-  visitBody(parser.parse(text).topNode, { class: "", function: "<module>", functionLine: 0 });
+  visitBody(parser.parse(text).topNode, { class: "", function: "<module>", functionLine: 0, condition: 0 });
   return statements;
 }
 
-type Scope = Pick<Statement, "class" | "function" | "functionLine">;
+type Scope = Pick<Statement, "class" | "function" | "functionLine" | "condition">;
 
 const kinds: Readonly<Record<string, Statement["kind"]>> = {
   AssignStatement: "assignment",

@@ -112,6 +112,7 @@ const pairedByWords: Record<PairedBy, string> = {
   declared: "declared in the run file",
   signature: "the values have one signature",
   lockstep: "found by the walk along both graphs",
+  use: "the ops that read it: with this value they make what the reference makes",
   output: "both are the model's output",
 };
 

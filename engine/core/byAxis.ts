@@ -2,7 +2,7 @@ import type { Layout } from "../protocol/tensor.js";
 import { toWire, type WireNumber } from "../protocol/wire.js";
 import type { Alignment } from "./alignment.js";
 import { float64Reader } from "./dtypes.js";
-import { fillThreshold } from "./floatComparison.js";
+import { fillsBeyond } from "./maskedFills.js";
 import type { TensorValue } from "./tensorValue.js";
 
 /** relL2 of each index along one axis of the reference; "NaN" where nothing is valid or Σr² = 0 although c differs. */
@@ -37,6 +37,7 @@ export function relL2ByAxis(
   const chunk = 4096;
   const r = new Float64Array(chunk);
   const c = new Float64Array(chunk);
+  const fills = fillsBeyond(reference);
   const readReference = float64Reader(reference);
   const readCandidate = float64Reader(candidate);
   for (const run of alignment.runs) {
@@ -55,7 +56,7 @@ export function relL2ByAxis(
       for (let i = 0; i < length; i++) {
         const a = r[i] as number;
         const b = c[i] as number;
-        if (!(Math.abs(a) <= fillThreshold && Math.abs(b) < Infinity)) continue;
+        if (!(Math.abs(a) <= fills && Math.abs(b) < Infinity)) continue;
         const d2 = (b - a) * (b - a);
         dd += d2;
         rr += a * a;

@@ -1,7 +1,8 @@
 import type { Alignment } from "./alignment.js";
 import { float64Reader, isFloat } from "./dtypes.js";
 import { findObstacle } from "./findings.js";
-import { compareFloats, fillLimitOf, fillThreshold } from "./floatComparison.js";
+import { compareFloats } from "./floatComparison.js";
+import { fillLimitOf, fillsBeyond } from "./maskedFills.js";
 import { areEqualIntegers, compareIntegers } from "./integerComparison.js";
 import { relativeNorm } from "./kernel.js";
 import { identityAlignment } from "./layouts.js";
@@ -97,7 +98,8 @@ export function splitDifference(
   const replayed = new Float64Array(chunk);
   const whole = new Float64Array(chunk);
   const equalNan = options.equalNan ?? false;
-  const fillLimit = fillLimitOf(candidateTotal.dtype);
+  const fills = fillsBeyond(reference);
+  const fillLimit = fillLimitOf(candidateTotal.dtype, fills);
   let rr = 0;
   let total = 0;
   let introduced = 0;
@@ -113,17 +115,17 @@ export function splitDifference(
         const b = replayed[i] as number;
         const c = whole[i] as number;
         const squareA = a * a;
-        if (Math.abs(a) <= fillThreshold && Math.abs(b) < Infinity && Math.abs(c) < Infinity) {
+        if (Math.abs(a) <= fills && Math.abs(b) < Infinity && Math.abs(c) < Infinity) {
           rr += squareA;
           total += (c - a) * (c - a);
           introduced += (b - a) * (b - a);
           inherited += (c - b) * (c - b);
           continue;
         }
-        if (Math.abs(a) <= fillThreshold) rr += squareA;
-        total += specialSquare(a, c, equalNan, fillLimit);
-        introduced += specialSquare(a, b, equalNan, fillLimit);
-        inherited += specialSquare(b, c, equalNan, fillLimit);
+        if (Math.abs(a) <= fills) rr += squareA;
+        total += specialSquare(a, c, equalNan, { fills, fillLimit });
+        introduced += specialSquare(a, b, equalNan, { fills, fillLimit });
+        inherited += specialSquare(b, c, equalNan, { fills, fillLimit });
       }
     }
   }
@@ -135,11 +137,16 @@ export function splitDifference(
 }
 
 /** The square of y − x where one of three elements is NaN, ±Inf or a masked fill: NaN where the two disagree. */
-function specialSquare(x: number, y: number, equalNan: boolean, fillLimit: number): number {
+function specialSquare(
+  x: number,
+  y: number,
+  equalNan: boolean,
+  { fills, fillLimit }: { fills: number; fillLimit: number },
+): number {
   if (x === y) return 0;
   if (Number.isNaN(x) && Number.isNaN(y)) return equalNan ? 0 : NaN;
   if (!Number.isFinite(x) || !Number.isFinite(y)) return NaN;
-  if (Math.abs(x) <= fillThreshold) return (y - x) * (y - x);
+  if (Math.abs(x) <= fills) return (y - x) * (y - x);
   return Math.abs(y) >= fillLimit && x > 0 === y > 0 ? 0 : NaN;
 }
 

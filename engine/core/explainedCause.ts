@@ -1,6 +1,6 @@
 import type { Cause } from "../protocol/report.js";
 import { toWire } from "../protocol/wire.js";
-import type { Explanation } from "./explanation.js";
+import type { Explanation, WrongRead } from "./explanation.js";
 import { splitTensorName } from "./names.js";
 import { producers, type Observation, type TensorKey } from "./observation.js";
 
@@ -10,18 +10,22 @@ export function explainedCause(
   reference: Observation,
   candidate: Observation,
 ): Cause {
-  const { kind, operand, wanted, remaining, reader } = explanation;
+  const { kind, reads, remaining } = explanation;
+  const [{ reader, operand, wanted }] = reads as [WrongRead];
   const read = nameOf(operand, candidate);
   const right = nameOf(wanted, reference);
   const maker = producers(reference).get(wanted);
   const site = maker?.frames[0];
   const place = site ? ` (${site.file}:${site.line})` : "";
+  const each = reads.map((one) => nameOf(one.operand, candidate)).join(" and ");
+  const instead = reads.map((one) => nameOf(one.wanted, reference)).join(" and ");
   const texts: Readonly<Record<Explanation["kind"], string>> = {
-    operand: `reads ${read} where the reference reads ${right}${place}`,
+    operand: `reads ${each} where the reference reads ${instead}${place}`,
+    layout: `reads ${each} in another layout than the reference reads ${instead}${place}`,
     transposed: `reads ${read} the wrong way round: with its last two axes exchanged the result is the reference's`,
-    swapped: `has two operands in one another's place: with ${right} for ${read} and the other way round the result is the reference's`,
+    swapped: `has two operands in one another's place: ${each}`,
     missingStep: `leaves out a step: the reference makes ${right} by ${maker?.kind ?? "an op"}${place} before it goes on`,
-    parameter: `reads ${read}, which is no parameter of the reference: with ${right} the result is the reference's`,
+    extraStep: `makes a step that the reference does not make: it goes on with ${right}${place} as it is`,
   };
   return {
     kind,
@@ -29,8 +33,8 @@ export function explainedCause(
     confidence: "certain",
     evidence: {
       reader: reader.kind,
-      operand: read,
-      wanted: right,
+      reads: each,
+      wanted: instead,
       remaining: toWire(remaining),
     },
   };

@@ -8,6 +8,7 @@ import {
   narrowerFloat,
   type FloatDType,
 } from "./dtypes.js";
+import { fillLimitOf, fillsBeyond } from "./maskedFills.js";
 import { drain, newFloatBins, type BinCounts } from "./floatBins.js";
 import {
   addSums,
@@ -19,7 +20,6 @@ import {
   sums64,
   type BlockSums,
 } from "./kernel.js";
-import type { DType } from "../protocol/tensor.js";
 import type { TensorValue } from "./tensorValue.js";
 import { ulp32, ulpOf, type UlpSums } from "./ulp.js";
 import { newWorstList, offerBlock, type WorstList } from "./worstElements.js";
@@ -64,14 +64,6 @@ export interface FloatPass {
   readonly detail: "norms" | "full";
 }
 
-/** Beyond this a number is a mask's fill: it says "not this one" and nothing else. */
-export const fillThreshold = 1e30;
-
-/** From here on a candidate's number is a masked fill where the reference's is one: float16 has none over 65504. */
-export function fillLimitOf(dtype: DType): number {
-  return isFloat(dtype) ? Math.min(fillThreshold, floatFormats[dtype].max) : fillThreshold;
-}
-
 /**
  * Compares the aligned elements, at least one tensor being of a float type. Both are widened to float64 exactly. Sums are
  * float64 and made by blocks. Squares of float64 elements under 1e-162 vanish, as they do in NumPy.
@@ -92,7 +84,8 @@ export function compareFloats(
     varies: { reference: false, candidate: false },
   };
   const flushLimit = subnormalLimit(reference, candidate);
-  const fillLimit = fillLimitOf(candidate.dtype);
+  const fills = fillsBeyond(reference);
+  const fillLimit = fillLimitOf(candidate.dtype, fills);
   const block = newBlockSums();
   const ulp: UlpSums = { max: 0, sum: 0, flushed: 0 };
   const full = pass.detail === "full";
@@ -132,12 +125,18 @@ export function compareFloats(
     length: number,
     segments: readonly Segment[],
   ): void => {
-    const kept = separate(r, c, length, flushLimit, fillLimit, totals.special, (position) =>
-      totals.worst.disagreements.push({
-        offset: referenceOffset(segments, position),
-        reference: r[position] as number,
-        candidate: c[position] as number,
-      }),
+    const kept = separate(
+      r,
+      c,
+      length,
+      { flushLimit, fills, fillLimit },
+      totals.special,
+      (position) =>
+        totals.worst.disagreements.push({
+          offset: referenceOffset(segments, position),
+          reference: r[position] as number,
+          candidate: c[position] as number,
+        }),
     );
     take64(kept.reference, kept.candidate, kept.length, (position) =>
       referenceOffset(segments, kept.positions[position] as number),
@@ -153,7 +152,7 @@ export function compareFloats(
         (full ? storingSums32 : sums32)(r, c, length, pass.atol, pass.rtol, block);
         ulp.flushed = block.maxAbsolute > 0 && block.maxAbsolute < flushLimit ? 1 : 0;
         if (full && block.maxAbsolute > 0) ulp32(bitsOf(r), bitsOf(c), length, ulp);
-        if (isSpecial(block) || ulp.flushed > 0) return takeMixed(r, c, length, segments);
+        if (isSpecial(block, fills) || ulp.flushed > 0) return takeMixed(r, c, length, segments);
         if (full && block.maxAbsolute > 0) {
           countStored(length, absoluteBins, relativeBins);
           addUlps(totals.ulp, ulp);
@@ -195,11 +194,11 @@ function noSpecials(): SpecialCounts {
 }
 
 /** A block with NaN has a NaN sum of squares, one with ±Inf an infinite one. */
-function isSpecial(block: BlockSums): boolean {
+function isSpecial(block: BlockSums, fills: number): boolean {
   return !(
     block.referenceSquared < Infinity &&
     block.candidateSquared < Infinity &&
-    block.maxReference <= fillThreshold
+    block.maxReference <= fills
   );
 }
 
@@ -251,8 +250,7 @@ function separate(
   reference: Float32Array | Float64Array,
   candidate: Float32Array | Float64Array,
   length: number,
-  flushLimit: number,
-  fillLimit: number,
+  { flushLimit, fills, fillLimit }: { flushLimit: number; fills: number; fillLimit: number },
   counts: SpecialCounts,
   disagree: (position: number) => void,
 ): {
@@ -267,7 +265,7 @@ function separate(
     const c = candidate[i] as number;
     const ar = Math.abs(r);
     const ac = Math.abs(c);
-    if (ar <= fillThreshold && ac < Infinity) {
+    if (ar <= fills && ac < Infinity) {
       // One of them is zero and the other subnormal exactly when they differ and the larger is under the limit.
       const flushed = (r === 0 || c === 0) && r !== c && ar + ac < flushLimit;
       if (flushed) counts.flushed++;

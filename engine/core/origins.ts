@@ -5,7 +5,8 @@ import type { Judgement } from "./judge.js";
 import { explainedCause } from "./explainedCause.js";
 import type { Explanation } from "./explanation.js";
 import { splitTensorName } from "./names.js";
-import { findLines, type Side } from "./originLines.js";
+import type { Side } from "./lineContext.js";
+import { findLines } from "./originLines.js";
 import type { StatementsOf } from "./statements.js";
 import { consumers, producers, type Observation, type ObservedOp } from "./observation.js";
 import type { ParameterFinding } from "./parameters.js";
@@ -109,7 +110,9 @@ export function findOrigins(
     const [first, ...alternatives] = blamed.lines;
     if (!opsAreWrong || !first) continue;
     const explanation = options.explanations.get(judgement.pair.candidate);
-    const step = explanation?.kind === "missingStep" && referenceMakerOf.get(explanation.wanted);
+    const step =
+      explanation?.kind === "missingStep" &&
+      referenceMakerOf.get(explanation.reads[0]?.wanted ?? "");
     const referenceSite = (step ? step : referenceMaker)?.frames[0];
     add({
       kind: blamed.kind,

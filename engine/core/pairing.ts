@@ -130,17 +130,18 @@ export function pairTensors(
   };
 }
 
-/** The pairing with more pairs, found in another way. */
+/** The pairing with more pairs, found in another way; a later one takes the place of an earlier one. */
 export function addPairs(
   pairing: Pairing,
   more: readonly TensorPair[],
   candidate: Observation,
 ): Pairing {
   if (more.length === 0) return pairing;
+  const pairs = new Map([...pairing.pairs, ...more].map((pair) => [pair.candidate, pair]));
   const added = new Set(more.map((pair) => pair.candidate));
   return {
     ...pairing,
-    pairs: inOrder([...pairing.pairs, ...more], candidate),
+    pairs: inOrder([...pairs.values()], candidate),
     refused: new Map([...pairing.refused].filter(([key]) => !added.has(key))),
   };
 }

@@ -33,7 +33,7 @@ export function isSameLine(a: Site | undefined, b: Site | undefined): boolean {
 }
 
 /** The same expression: a line may hold several calls of one function. */
-function isSamePlace(a: Site | undefined, b: Site | undefined): boolean {
+export function isSamePlace(a: Site | undefined, b: Site | undefined): boolean {
   return isSameLine(a, b) && a?.function === b?.function && a?.column === b?.column;
 }
 
@@ -44,4 +44,14 @@ export function callKey(frames: readonly Site[], depthFromOutside: number): stri
     .slice(0, depthFromOutside)
     .map((site) => `${site.file}:${site.line}:${site.column ?? ""}:${site.function}`)
     .join("|");
+}
+
+/** The places that all have in common, outermost first: the last is the innermost line through which all came. */
+export function commonFrames(frames: readonly (readonly Site[])[]): readonly Site[] {
+  const [first = [], ...others] = frames.map((list) => list.toReversed());
+  let depth = 0;
+  while (depth < first.length && others.every((other) => isSamePlace(other[depth], first[depth]))) {
+    depth++;
+  }
+  return first.slice(0, depth);
 }

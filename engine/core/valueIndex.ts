@@ -1,7 +1,7 @@
 import type { Alignment } from "./alignment.js";
 import { distance } from "./difference.js";
 import { elementCount, float64Reader, isFloat, type Float64Reader } from "./dtypes.js";
-import { fillThreshold } from "./floatComparison.js";
+import { fillsBeyond } from "./maskedFills.js";
 import { dtypeTolerance } from "./gates.js";
 import { align } from "./layouts.js";
 import { producers, type Observation, type ObservedTensor, type TensorKey } from "./observation.js";
@@ -122,6 +122,7 @@ function entryFor(tensor: Entry["tensor"], position: number): Entry | undefined 
   let maxAbsolute = 0;
   let first: number | undefined;
   let varies = false;
+  const fills = fillsBeyond(tensor.value);
   const chunk = new Float64Array(4096);
   for (const run of whole.alignment.runs) {
     for (let done = 0; done < run.length; done += chunk.length) {
@@ -132,7 +133,7 @@ function entryFor(tensor: Entry["tensor"], position: number): Entry | undefined 
         const x = chunk[i] as number;
         varies ||= x !== first;
         const size = Math.abs(x);
-        if (size > fillThreshold) continue;
+        if (size > fills) continue;
         sum += size;
         squares += size * size;
         if (size > maxAbsolute) maxAbsolute = size;

@@ -1,9 +1,12 @@
 import { convertFloats } from "../core/conversions.js";
 import { relL2 } from "../core/difference.js";
 import { elementSize, isFloat } from "../core/dtypes.js";
-import type { Explanation } from "../core/explanation.js";
+import type { Explanation, WrongRead } from "../core/explanation.js";
 import type { Judgement } from "../core/judge.js";
 import type { Observation, ObservedOp, TensorKey } from "../core/observation.js";
+import { normalisedName } from "../core/names.js";
+import { sameBytes } from "../core/integerComparison.js";
+import { sameTensor } from "../core/sameTensor.js";
 import type { TensorPair } from "../core/pairing.js";
 import { transposeMatrix, type ParameterFinding } from "../core/parameters.js";
 import { segmentGraph, segmentOf, type Segment } from "../core/segments.js";
@@ -66,22 +69,14 @@ export interface ProvenExplanation extends Explanation {
 }
 
 /** One operand of one op of a segment. */
-interface Slot {
-  readonly reader: ObservedOp;
-  readonly position: number;
-  readonly operand: TensorKey;
-  /** What it holds in the reference; absent for what has no counterpart. */
-  readonly own?: TensorKey | undefined;
+interface Slot extends Omit<WrongRead, "wanted"> {
   readonly shape: readonly number[];
   readonly dtype: TensorValue["dtype"];
 }
 
 interface Hypothesis {
   readonly kind: Explanation["kind"];
-  readonly slot: Slot;
-  readonly wanted: TensorKey;
-  readonly other?: TensorKey;
-  readonly operands: readonly OperandValue[];
+  readonly changes: readonly { slot: Slot; wanted: TensorKey; value: TensorValue }[];
 }
 
 function startExplaining({
@@ -94,13 +89,11 @@ function startExplaining({
   repairs,
   signal,
 }: ExplainOptions): (judgement: Judgement) => Promise<ProvenExplanation | undefined> {
-  const graph = segmentGraph(candidate);
   const referenceGraph = segmentGraph(reference);
   const pairOf = new Map(pairs.map((pair) => [pair.candidate, pair]));
   const findingOf = new Map(parameters.map((finding) => [finding.candidate.tensor, finding]));
   const matched = new Set(pairs.filter((pair) => pair.alignment).map((pair) => pair.reference));
   const matchedClasses = new Set([...matched].map((key) => index.classOf(key)));
-  const pairedParameters = new Set(parameters.map((finding) => finding.reference?.tensor));
   const referenceValues = new Map(
     [...reference.parameters, ...reference.inputs].map(({ tensor }) => [
       tensor,
@@ -110,6 +103,7 @@ function startExplaining({
   for (const { tensor, value } of reference.parameters) referenceValues.set(tensor, value);
   let evaluations = 0;
 
+  const inputOf = twinInputs(reference, candidate);
   const slotsOf = ({ ops, frontier, parameters: read }: Segment): Slot[] => {
     const known = new Set([...frontier, ...read]);
     return ops.flatMap((reader) =>
@@ -118,7 +112,8 @@ function startExplaining({
         const finding = findingOf.get(operand);
         const value = finding?.candidate.value ?? candidate.tensors.get(operand)?.value;
         if (!value) return [];
-        const own = pairOf.get(operand)?.reference ?? finding?.reference?.tensor;
+        const own =
+          pairOf.get(operand)?.reference ?? finding?.reference?.tensor ?? inputOf.get(operand);
         return [{ reader, position, operand, own, shape: value.shape, dtype: value.dtype }];
       }),
     );
@@ -154,37 +149,36 @@ function startExplaining({
     const read = segmentOf(pair.reference, others, referenceGraph);
     const between = read.ops.flatMap((op) => op.outputs).filter((key) => key !== pair.reference);
     const ownClass = index.classOf(pair.reference);
-    const isOther = (slot: Slot, key: TensorKey): boolean =>
-      key !== slot.own &&
-      (index.classOf(key) === undefined ||
-        (index.classOf(key) !== (slot.own && index.classOf(slot.own)) &&
-          index.classOf(key) !== ownClass));
+    const isOther = (key: TensorKey): boolean =>
+      index.classOf(key) === undefined || index.classOf(key) !== ownClass;
     const reads = new Set(slots.map((slot) => slot.own));
     const open = [...read.frontier, ...read.parameters].filter((key) => !reads.has(key));
     const known = [...read.frontier, ...read.parameters].filter((key) => reads.has(key));
     const replaceBy = function* (wanted: TensorKey): Iterable<Hypothesis> {
       for (const slot of slots) {
-        if (!isOther(slot, wanted)) continue;
+        if (!isOther(wanted)) continue;
         const kind = kindOf(slot, wanted);
         const alike = slots.filter(({ operand }) => operand === slot.operand);
+        const own = ownValue(slot);
         for (const value of fittedTo(slot, wanted)) {
+          if (own && sameBytes(own.bytes, value.bytes)) continue;
           // Once for all that reads the tensor, then for each of its readers alone.
           for (const taken of alike.length > 1 && alike[0] === slot ? [alike, [slot]] : [[slot]]) {
-            const operands = taken.map((one) => ({ ...placeOf(one), value }));
-            yield { kind, slot, wanted, operands };
+            yield { kind, changes: taken.map((one) => ({ slot: one, wanted, value })) };
           }
         }
       }
     };
+    if (open.length > 1) yield* wrongTogether(slots, open);
     for (const wanted of open) yield* replaceBy(wanted);
     // The nearest to the result first: what was left out is all that lies between it and the operand.
     for (const wanted of between.toReversed()) yield* replaceBy(wanted);
     for (const slot of slots) {
-      const value = ownValue(slot);
-      const turned = value && transposed(value);
-      if (turned && slot.own !== undefined) {
-        const operands = [{ ...placeOf(slot), value: turned }];
-        yield { kind: "transposed", slot, wanted: slot.own, operands };
+      const own = ownValue(slot);
+      const value = own && transposed(own);
+      const wanted = slot.own;
+      if (value && wanted !== undefined) {
+        yield { kind: "transposed", changes: [{ slot, wanted, value }] };
       }
     }
     for (const [i, first] of slots.entries()) {
@@ -194,27 +188,41 @@ function startExplaining({
         const [a] = fittedTo(first, second.own);
         const [b] = fittedTo(second, first.own);
         if (!a || !b) continue;
-        yield {
-          kind: "swapped",
-          slot: first,
-          wanted: second.own,
-          other: second.operand,
-          operands: [
-            { ...placeOf(first), value: a },
-            { ...placeOf(second), value: b },
-          ],
-        };
+        const changes = [
+          { slot: first, wanted: second.own, value: a },
+          { slot: second, wanted: first.own, value: b },
+        ];
+        yield { kind: "swapped", changes };
       }
     }
     for (const wanted of known) yield* replaceBy(wanted);
   }
 
-  function kindOf(slot: Slot, wanted: TensorKey): Explanation["kind"] {
-    if (referenceValues.has(wanted)) {
-      const isOwn = graph.parameterKeys.has(slot.operand) && slot.own === undefined;
-      return isOwn && !pairedParameters.has(wanted) ? "parameter" : "operand";
+  /** Weight and bias of another layer, or both factors, are wrong together: each by itself explains nothing. */
+  function* wrongTogether(
+    slots: readonly Slot[],
+    open: readonly TensorKey[],
+  ): Iterable<Hypothesis> {
+    const wrong = slots.filter(({ own }) => own === undefined || !open.includes(own));
+    for (const order of open.length <= 3 ? permutations(open) : [open]) {
+      const left = [...order];
+      const changes = wrong.flatMap((slot) => {
+        const at = left.findIndex((wanted) => fittedTo(slot, wanted).length > 0);
+        const [wanted] = at < 0 ? [] : left.splice(at, 1);
+        const value = wanted === undefined ? undefined : fittedTo(slot, wanted)[0];
+        return wanted !== undefined && value ? [{ slot, wanted, value }] : [];
+      });
+      if (changes.length > 1) yield { kind: "operand", changes };
     }
-    const exists = matched.has(wanted) || matchedClasses.has(index.classOf(wanted));
+  }
+
+  function kindOf(slot: Slot, wanted: TensorKey): Explanation["kind"] {
+    const ownClass = slot.own === undefined ? undefined : index.classOf(slot.own);
+    if (ownClass !== undefined && index.classOf(wanted) === ownClass) return "layout";
+    const exists =
+      referenceValues.has(wanted) ||
+      matched.has(wanted) ||
+      matchedClasses.has(index.classOf(wanted));
     return exists || slot.own === undefined || !leadsTo(slot.own, wanted)
       ? "operand"
       : "missingStep";
@@ -253,41 +261,55 @@ function startExplaining({
       const value = known && substitutionFor(known, reference, candidate);
       if (value) replaced.set(key, value);
     }
+    // What comes out where the reference has what goes in: a step that is not there.
+    const entering = segment.frontier.find(
+      (key) => index.classOf(pairOf.get(key)?.reference ?? "") === index.classOf(pair.reference),
+    );
+    if (entering !== undefined && index.classOf(pair.reference) !== undefined) {
+      const reader = segment.ops.at(-1) as ObservedOp;
+      const read = { reader, position: 0, operand: entering, wanted: pair.reference };
+      return { kind: "extraStep", reads: [read], remaining: 0, operands: [] };
+    }
     const enough = Math.max(fromWire(judgement.gate.value), leastGate);
     let tried = 0;
-    for (const hypothesis of hypotheses(judgement)) {
+    for (const { kind, changes } of hypotheses(judgement)) {
       if (tried++ >= limits.evaluations || evaluations++ >= limits.inAll) return undefined;
       signal.throwIfAborted();
+      const operands = changes.map(({ slot, value }) => ({ ...placeOf(slot), value }));
+      const outputs = [pair.candidate];
       const made = await program.evaluate(
-        {
-          outputs: [pair.candidate],
-          replaced,
-          parameters: repairs,
-          operands: hypothesis.operands,
-        },
+        { outputs, replaced, parameters: repairs, operands },
         signal,
       );
       const value = made.get(pair.candidate);
       const remaining = value ? relL2(r, value, pair.alignment) : NaN;
       const isLeft = introducedByOps * explainedShare;
       if (!(remaining <= enough) || remaining > isLeft) continue;
-      const { kind, slot, other, operands } = hypothesis;
-      const wanted = kind === "missingStep" ? whereComputed(hypothesis.wanted) : hypothesis.wanted;
-      const { reader, position, operand, own } = slot;
-      return {
-        kind,
-        reader,
-        position,
-        operand,
-        ...(own !== undefined && { own }),
-        wanted,
-        ...(other !== undefined && { other }),
-        remaining,
-        operands,
-      };
+      const reads = changes.map(({ slot, wanted }) => {
+        const { reader, position, operand, own } = slot;
+        const right = kind === "missingStep" ? whereComputed(wanted) : wanted;
+        return { reader, position, operand, own, wanted: right };
+      });
+      return { kind, reads, remaining, operands };
     }
     return undefined;
   };
+}
+
+/** The candidate's inputs by those of the reference: of one name, or of the same values. */
+function twinInputs(reference: Observation, candidate: Observation): Map<TensorKey, TensorKey> {
+  const valueOf = (side: Observation, key: TensorKey) => side.tensors.get(key)?.value;
+  const twins = new Map<TensorKey, TensorKey>();
+  for (const { name, tensor } of candidate.inputs) {
+    const value = valueOf(candidate, tensor);
+    const twin = reference.inputs.find(
+      (port) =>
+        normalisedName(port.name) === normalisedName(name) ||
+        (value && sameTensor(valueOf(reference, port.tensor) ?? value, value) !== undefined),
+    );
+    if (twin) twins.set(tensor, twin.tensor);
+  }
+  return twins;
 }
 
 function placeOf({ reader, position }: Slot): { reader: TensorKey; position: number } {
@@ -320,4 +342,12 @@ function transposed(value: TensorValue): TensorValue | undefined {
     bytes.set(transposeMatrix(one).bytes, at);
   }
   return { dtype: value.dtype, shape: value.shape, bytes };
+}
+
+function permutations<T>(items: readonly T[]): T[][] {
+  return items.length === 0
+    ? [[]]
+    : items.flatMap((item, at) =>
+        permutations(items.filter((_, i) => i !== at)).map((rest) => [item, ...rest]),
+      );
 }

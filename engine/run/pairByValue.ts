@@ -1,27 +1,14 @@
 import { mantissaBits } from "../core/dtypes.js";
-import { sameBytes } from "../core/integerComparison.js";
 import { isFaulty } from "../core/origins.js";
-import {
-  consumers,
-  producers,
-  type Observation,
-  type ObservedOp,
-  type TensorKey,
-} from "../core/observation.js";
+import { producers, type Observation, type TensorKey } from "../core/observation.js";
 import { addPairs, type Pairing, type TensorPair } from "../core/pairing.js";
-import { pairParameter, type ParameterComparison } from "../core/parameters.js";
-import {
-  implementationPrecision,
-  isDataTensor,
-  segmentGraph,
-  segmentOf,
-  type Segment,
-} from "../core/segments.js";
-import { sameShape } from "../core/shapes.js";
+import type { ParameterComparison } from "../core/parameters.js";
+import { implementationPrecision, isDataTensor } from "../core/segments.js";
 import type { TensorValue } from "../core/tensorValue.js";
 import type { ValueIndex, ValueMatch } from "../core/valueIndex.js";
-import { fittedParameters, substitutionFor } from "./replay.js";
-import type { Program, Values } from "./program.js";
+import { fittedParameters } from "./replay.js";
+import { differs, startWalk } from "./walk.js";
+import type { Program } from "./program.js";
 
 export interface PairByValueOptions {
   readonly reference: Observation;
@@ -39,8 +26,8 @@ export interface PairedByValue {
   readonly parameters: ParameterComparison;
 }
 
-/** How far a hypothesis is followed, and how many are tried: a fault must not cost more than the comparison itself. */
-const limits = { lookAhead: 24, perTensor: 26, tensors: 40, evaluations: 240, rounds: 64 };
+/** Each round names at least one line more, or is the last. */
+const mostRounds = 64;
 
 /**
  * Adds pairs without names. First, candidate tensors whose own values are a reference tensor's ("signature"). Then, as
@@ -55,7 +42,8 @@ export async function pairByValue(
   const { candidate, program, index, parameters, signal } = options;
   const precision = mantissaBits(implementationPrecision(candidate));
   // What is rounded further than the rest is not the reference's tensor, although it is near it.
-  const made = [...producers(candidate).keys()].filter(
+  const makerOf = producers(candidate);
+  const made = [...makerOf.keys()].filter(
     (key) => mantissaBits(candidate.tensors.get(key)?.dtype) >= precision,
   );
   const pairs = new Map(given.pairs.map((pair) => [pair.candidate, pair]));
@@ -84,15 +72,27 @@ export async function pairByValue(
     by: "signature" | "lockstep",
   ) => {
     for (const key of keys) {
-      if (pairs.has(key)) continue;
+      const known = pairs.get(key);
       const value = values(key);
-      const match = value && preferUnused(index.matches(value), used);
+      if (!value || (known && !isDoubtful(known, value))) continue;
+      const match = preferUnused(index.matches(value), used);
       if (match) take(match, key, by);
     }
   };
+  /** A name says less than values do: a variable may hold what another one holds in the reference. */
+  const isDoubtful = (pair: TensorPair, value: TensorValue): boolean =>
+    (pair.pairedBy === "name" || pair.pairedBy === "normalisedName") &&
+    !pair.isOutput &&
+    differs(pair, index, value);
   const own = (key: TensorKey): TensorValue | undefined => candidate.tensors.get(key)?.value;
+  // What is made with a parameter that differs is looked up once that is repaired.
+  const faulty = new Set(
+    parameters.findings.filter(isFaulty).map((finding) => finding.candidate.tensor),
+  );
+  const isMisled = (key: TensorKey): boolean =>
+    makerOf.get(key)?.inputs.some((input) => faulty.has(input)) === true;
   lookUp(
-    made.filter((key) => isDataTensor(candidate.tensors.get(key))),
+    made.filter((key) => isDataTensor(candidate.tensors.get(key)) && !isMisled(key)),
     own,
     "signature",
   );
@@ -110,8 +110,8 @@ export async function pairByValue(
     repairs: fittedParameters(parameters.findings.filter(isFaulty), () => false),
   });
   const tried = new Set<TensorKey>();
-  let differing = given.pairs.filter((pair) => differs(pair, index, own(pair.candidate)));
-  for (let round = 0; round < limits.rounds && differing.length > 0; round++) {
+  let differing = [...pairs.values()].filter((pair) => differs(pair, index, own(pair.candidate)));
+  for (let round = 0; round < mostRounds && differing.length > 0; round++) {
     signal.throwIfAborted();
     const values = await walk.onReference(differing);
     const inQuestion = made.filter((key) => values.has(key));
@@ -128,14 +128,13 @@ export async function pairByValue(
         tried.add(pair.candidate);
         continue;
       }
-      const counterpart = await walk.firstWrong(pair, values);
-      if (!counterpart) {
-        tried.add(pair.candidate);
-        continue;
+      const counterparts = await walk.firstWrong(pair, values);
+      if (counterparts.length === 0) tried.add(pair.candidate);
+      for (const counterpart of counterparts) {
+        take(counterpart.match, counterpart.candidate, "lockstep");
+        tried.add(counterpart.candidate);
+        narrowed = true;
       }
-      take(counterpart.match, counterpart.candidate, "lockstep");
-      tried.add(counterpart.candidate);
-      narrowed = true;
     }
     if (!narrowed) break;
   }
@@ -153,225 +152,4 @@ function preferUnused(
     first ??= match;
   }
   return first;
-}
-
-function differs(pair: TensorPair, index: ValueIndex, value: TensorValue | undefined): boolean {
-  const { reference, alignment } = pair;
-  return value === undefined || !alignment || !index.isSame({ reference, alignment }, value);
-}
-
-interface WalkOptions extends PairByValueOptions {
-  readonly program: Program;
-  /** By candidate tensor; grows during the walk. */
-  readonly pairs: ReadonlyMap<TensorKey, TensorPair>;
-  readonly repairs: Values;
-}
-
-interface Walk {
-  /**
-   * Whether a pair differs because of a parameter without a counterpart: with the one that the reference reads there, and
-   * that nothing was paired with either, it is the reference's. Then the two are a pair.
-   */
-  isOfParameter(pair: TensorPair): Promise<boolean>;
-  parameters(): ParameterComparison;
-  /** What the candidate's ops make of the reference's values, for these pairs and all that lies in their segments. */
-  onReference(pairs: readonly TensorPair[]): Promise<Values>;
-  /** The first tensor of a pair's segment that can be told to be wrong, and what it should have been. */
-  firstWrong(
-    pair: TensorPair,
-    values: Values,
-  ): Promise<{ candidate: TensorKey; match: ValueMatch } | undefined>;
-}
-
-function startWalk({
-  reference,
-  candidate,
-  program,
-  index,
-  pairs,
-  parameters: given,
-  repairs: known,
-  signal,
-}: WalkOptions): Walk {
-  let parameters = given;
-  let repairs = known;
-  const graph = segmentGraph(candidate);
-  const referenceGraph = segmentGraph(reference);
-  const readers = consumers(candidate);
-  const substitutions = new Map<TensorKey, TensorValue>();
-  const substitutionOf = (pair: TensorPair): TensorValue | undefined => {
-    const known = substitutions.get(pair.candidate) ?? substitutionFor(pair, reference, candidate);
-    if (known) substitutions.set(pair.candidate, known);
-    return known;
-  };
-  const replacements = (keys: Iterable<TensorKey>): Map<TensorKey, TensorValue> => {
-    const replaced = new Map<TensorKey, TensorValue>();
-    for (const key of keys) {
-      const pair = pairs.get(key);
-      const value = pair && substitutionOf(pair);
-      if (value) replaced.set(key, value);
-    }
-    return replaced;
-  };
-  let evaluations = 0;
-
-  const onReference: Walk["onReference"] = (ends) => {
-    const cuts = new Set(pairs.keys());
-    const segments = ends.map((pair) => segmentOf(pair.candidate, cuts, graph));
-    const keys = new Set(segments.flatMap(({ ops }) => ops.flatMap((op) => op.outputs)));
-    const outputs = [...keys].filter((key) => candidate.tensors.get(key)?.value);
-    const replaced = replacements(new Set(segments.flatMap(({ frontier }) => frontier)));
-    return program.evaluate({ outputs, replaced, parameters: repairs }, signal);
-  };
-
-  const isOfParameter: Walk["isOfParameter"] = async (pair) => {
-    const segment = segmentOf(pair.candidate, new Set(pairs.keys()), graph);
-    const read = segmentOf(pair.reference, pairedReferences(), referenceGraph).parameters;
-    const wanted = parameters.missing.filter(({ tensor }) => read.includes(tensor));
-    const open = parameters.findings.filter(
-      ({ reference: r, candidate: c }) => !r && segment.parameters.includes(c.tensor),
-    );
-    for (const { candidate: own } of open) {
-      for (const counterpart of wanted) {
-        if (evaluations++ >= limits.evaluations) return false;
-        const paired = pairParameter(parameters, own.tensor, counterpart, "use");
-        const repaired = fittedParameters(paired.findings.filter(isFaulty), () => false);
-        if (!repaired.has(own.tensor)) continue;
-        const made = await program.evaluate(
-          {
-            outputs: [pair.candidate],
-            replaced: replacements(segment.frontier),
-            parameters: repaired,
-          },
-          signal,
-        );
-        if (differs(pair, index, made.get(pair.candidate))) continue;
-        parameters = paired;
-        repairs = repaired;
-        return true;
-      }
-    }
-    return false;
-  };
-
-  const firstWrong: Walk["firstWrong"] = async (pair, values) => {
-    const cuts = new Set(pairs.keys());
-    const segment = segmentOf(pair.candidate, cuts, graph);
-    const between = referenceBetween(pair);
-    const pending = segment.ops
-      .flatMap((op) => op.outputs)
-      .filter((key) => key !== pair.candidate && !pairs.has(key) && values.has(key));
-    if (pending.length === 0 || between.size === 0) return undefined;
-    const replaced = replacements(segment.frontier);
-    for (const key of pending.slice(0, limits.tensors)) {
-      const best = await bestCounterpart(key, { pair, segment, between, replaced, values });
-      if (best) return { candidate: key, match: best };
-    }
-    return undefined;
-  };
-
-  function pairedReferences(): Set<TensorKey> {
-    return new Set([...pairs.values()].map((p) => p.reference));
-  }
-
-  /** Reference tensors on the way to a pair's, for which nothing was found yet. */
-  function referenceBetween({ reference: end }: TensorPair): Set<TensorKey> {
-    const matched = pairedReferences();
-    const matchedClasses = new Set([...matched].map((key) => index.classOf(key)));
-    const { ops } = segmentOf(end, matched, referenceGraph);
-    return new Set(
-      ops
-        .flatMap((op) => op.outputs)
-        .filter((key) => key !== end)
-        .filter((key) => {
-          const own = index.classOf(key);
-          return own !== undefined && !matchedClasses.has(own);
-        }),
-    );
-  }
-
-  async function bestCounterpart(
-    key: TensorKey,
-    { pair, segment, between, replaced, values }: Hypotheses,
-  ): Promise<ValueMatch | undefined> {
-    const own = candidate.tensors.get(key);
-    if (!own?.value) return undefined;
-    const after = tensorsAfter(key, segment);
-    const options = [
-      ...index
-        .fitting(own)
-        .filter((match) => between.has(match.reference))
-        .slice(0, limits.perTensor),
-      ...readsOf(key),
-    ];
-    let best: { match: ValueMatch; score: number } | undefined;
-    for (const match of options) {
-      if (evaluations++ >= limits.evaluations) break;
-      signal.throwIfAborted();
-      const value = substitutionFor({ ...match, candidate: key }, reference, candidate);
-      if (!value) continue;
-      const made = await program.evaluate(
-        { outputs: after, replaced: new Map([...replaced, [key, value]]), parameters: repairs },
-        signal,
-      );
-      const classes = new Set<string>();
-      for (const [tensor, result] of made) {
-        const before = values.get(tensor);
-        if (before && sameBytes(before.bytes, result.bytes)) continue;
-        const rejoined =
-          tensor === pair.candidate
-            ? !differs(pair, index, result) && index.classOf(pair.reference)
-            : firstClass(index.matches(result), between);
-        if (rejoined && rejoined !== index.classOf(match.reference)) classes.add(rejoined);
-      }
-      if (classes.size > (best?.score ?? 0)) best = { match, score: classes.size };
-    }
-    return best?.match;
-  }
-
-  /** What an op would give that should not be there: one of the tensors that it reads. */
-  function readsOf(key: TensorKey): ValueMatch[] {
-    const { shape = [] } = candidate.tensors.get(key) ?? {};
-    return (graph.producerOf.get(key)?.inputs ?? []).flatMap((input) => {
-      const pair = pairs.get(input);
-      return pair?.alignment && sameShape(candidate.tensors.get(input)?.shape ?? [], shape)
-        ? [{ reference: pair.reference, alignment: pair.alignment }]
-        : [];
-    });
-  }
-
-  function firstClass(matches: Iterable<ValueMatch>, among: ReadonlySet<TensorKey>) {
-    for (const { reference: r } of matches) if (among.has(r)) return index.classOf(r);
-    return undefined;
-  }
-
-  /** The segment's tensors that depend on one of them, the nearest first, and its end. */
-  function tensorsAfter(key: TensorKey, segment: Segment): TensorKey[] {
-    const within = new Set<ObservedOp>(segment.ops);
-    const after: TensorKey[] = [];
-    const open = [key];
-    const seen = new Set(open);
-    while (open.length > 0 && after.length < limits.lookAhead) {
-      for (const op of readers.get(open.shift() as TensorKey) ?? []) {
-        if (!within.has(op)) continue;
-        for (const output of op.outputs) {
-          if (seen.has(output)) continue;
-          seen.add(output);
-          open.push(output);
-          if (candidate.tensors.get(output)?.value) after.push(output);
-        }
-      }
-    }
-    return after;
-  }
-
-  return { onReference, isOfParameter, parameters: () => parameters, firstWrong };
-}
-
-interface Hypotheses {
-  readonly pair: TensorPair;
-  readonly segment: Segment;
-  readonly between: ReadonlySet<TensorKey>;
-  readonly replaced: Values;
-  readonly values: Values;
 }

@@ -36,7 +36,7 @@ export async function prove(
     const blamed = new Set([...ops.flatMap((o) => o.judgements), ...expected]);
     // A wrong operand is repaired where it is read: what the op makes of the right one is part of the proof.
     const isRepairedBefore = ({ pair }: Judgement): boolean =>
-      method === "replaced" && explanations.has(pair.candidate);
+      method === "replaced" && (explanations.get(pair.candidate)?.operands.length ?? 0) > 0;
     const operands = [...blamed]
       .filter(isRepairedBefore)
       .flatMap(({ pair }) => explanations.get(pair.candidate)?.operands ?? []);

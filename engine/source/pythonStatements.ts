@@ -69,7 +69,12 @@ export function pythonStatements(text: string): Statement[] {
     }
   };
 
-  visitBody(parser.parse(text).topNode, { class: "", function: "<module>", functionLine: 0, condition: 0 });
+  visitBody(parser.parse(text).topNode, {
+    class: "",
+    function: "<module>",
+    functionLine: 0,
+    condition: 0,
+  });
   return statements;
 }
 

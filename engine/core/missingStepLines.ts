@@ -1,0 +1,161 @@
+import type { Site } from "../protocol/report.js";
+import type { Explanation, WrongRead } from "./explanation.js";
+import type { Judgement } from "./judge.js";
+import { framesAtFault, variablesOf, type BlamedLine, type LineContext } from "./lineContext.js";
+import type { TensorKey } from "./observation.js";
+import { isRearrangement } from "./rearrangement.js";
+import { flowBetween, isSameLine, type Flow } from "./sourceFlow.js";
+import type { Statement } from "./statements.js";
+
+/**
+ * A missing step has no op: the line is the assignment or return on the tensor's way that makes none. Where the reference
+ * does the step in the line in which it makes or reads the tensor, the candidate's line that does the same comes first.
+ */
+export function linesOfMissingStep(
+  { reads }: Explanation,
+  { pair }: Judgement,
+  context: LineContext,
+): BlamedLine[] {
+  const [{ reader, operand, own, wanted }] = reads as [WrongRead];
+  const { candidate, reference } = context;
+  const step = reference.makerOf.get(wanted)?.frames ?? [];
+  const referenceReader = reference.makerOf.get(pair.reference)?.frames ?? [];
+  const toReader = flowBetween(step, referenceReader);
+  // As many calls further out as the reference's reader stands below the step, and out of what does right elsewhere.
+  const level = Math.min(toReader?.called.length ?? 0, reader.frames.length - 1);
+  const frames = framesAtFault(reader.frames.slice(level), context);
+  const readers = lines(frames.slice(0, 1), "reads a tensor to which the reference has done more");
+  const { lines: changesNothing, base } = withoutEffect(operand, context);
+  const names = new Set([...variablesOf(operand, candidate), ...variablesOf(base, candidate)]);
+  const maker = candidate.makerOf.get(base);
+  const flow = maker && flowBetween(maker.frames, reader.frames);
+  if (!flow) {
+    const before = reader.frames.flatMap((site) => idle(site, "before", names, context));
+    return [...changesNothing, ...before, ...readers, ...lines(reader.frames, readsLess)];
+  }
+  const after = flow.returned.flatMap((site) => idle(site, "after", names, context));
+  const between = idleBetween(flow, names, context);
+  const before = flow.called.flatMap((site) => idle(site, "before", names, context));
+  const makes = lines(flow.returned.slice(0, 1), "makes the tensor; the reference does more here");
+  const made = lines([flow.from], "makes the tensor; the reference does more");
+  const passes = lines([flow.to], "passes on a tensor to which the reference has done more");
+
+  const referenceMaker = own === undefined ? undefined : reference.makerOf.get(own);
+  const toStep = flowBetween(referenceMaker?.frames ?? [], step);
+  const inReadersLine = isSameLine(step[0], referenceReader[0]);
+  // In which function the reference does it: the maker's, before it returns; the reader's; or between the two.
+  const isReturned = toStep?.returned.length === 0 && (toReader?.returned.length ?? 0) > 0;
+  const isCalled = (toStep?.called.length ?? 0) > 0 && toReader?.called.length === 0;
+  const inMakersLine = isSameLine(referenceMaker?.frames[0], step[0]);
+  const first = inMakersLine ? (isReturned ? makes : made) : inReadersLine ? readers : [];
+  const there = isReturned ? after : isCalled ? before : between;
+  return [
+    ...changesNothing,
+    ...first,
+    ...there,
+    ...(isReturned ? makes : []),
+    ...readers,
+    ...passes,
+    ...between,
+    ...after,
+    ...before,
+    ...made,
+    ...makes,
+  ];
+}
+
+const readsLess = "reads a tensor to which the reference has done more";
+
+function lines(sites: readonly Site[], why: string): BlamedLine[] {
+  return sites.map((site) => ({ site, why }));
+}
+
+/**
+ * Backwards over ops that compute and yet give what they read: in the place of one the reference does the step, unless the
+ * reference has that op too.
+ */
+function withoutEffect(
+  operand: TensorKey,
+  { candidate, classOf, hasReferenceOp }: LineContext,
+): { lines: BlamedLine[]; base: TensorKey } {
+  const ownClass = classOf(operand);
+  const found: BlamedLine[] = [];
+  let tensor = operand;
+  for (;;) {
+    const maker = candidate.makerOf.get(tensor);
+    const base = maker?.inputs.find((key) => ownClass !== undefined && classOf(key) === ownClass);
+    if (!maker || base === undefined) return { lines: found, base: tensor };
+    const isComputed = !isRearrangement(maker, tensor, base, candidate.observation);
+    if (isComputed && maker.frames[0] && !hasReferenceOp(maker, base)) {
+      const why = "changes nothing; in its place the reference does a step";
+      found.push({ site: maker.frames[0], why });
+    }
+    tensor = base;
+  }
+}
+
+function idleBetween(
+  { from, to }: Flow,
+  names: ReadonlySet<string>,
+  context: LineContext,
+): BlamedLine[] {
+  const isLoop = from.line > to.line;
+  return idleIn(to, names, context, ({ line, endLine }) =>
+    isLoop ? line > from.line || endLine < to.line : line > from.line && endLine < to.line,
+  );
+}
+
+function idle(
+  site: Site,
+  side: "after" | "before",
+  names: ReadonlySet<string>,
+  context: LineContext,
+): BlamedLine[] {
+  return idleIn(site, names, context, ({ line, endLine }) =>
+    side === "after" ? line > site.line : endLine < site.line,
+  );
+}
+
+/** Statements of the function around a line in which nothing is computed, although they could: best first. */
+function idleIn(
+  site: Site,
+  names: ReadonlySet<string>,
+  { statementsOf, isComputing }: LineContext,
+  isThere: (statement: Statement) => boolean,
+): BlamedLine[] {
+  const all = statementsOf(site.file);
+  const around = all.findLast(
+    (one) =>
+      one.function === site.function && one.line <= site.line && one.functionLine <= site.line,
+  );
+  const isRelevant = ({ reads }: Statement): boolean => reads.some((name) => names.has(name));
+  const own = all.filter(
+    (one) => one.functionLine === around?.functionLine && one.function === site.function,
+  );
+  /** What nothing reads afterwards is no step that was left out, but one whose result is not used. */
+  const isUnused = ({ writes, line }: Statement): boolean =>
+    writes.length > 0 &&
+    !own.some((other) => other.line > line && other.reads.some((name) => writes.includes(name)));
+  return own
+    .filter((one) => ["assignment", "return", "condition"].includes(one.kind))
+    .filter((one) => isThere(one) && isRelevant(one) && !isUnused(one))
+    .filter((one) => {
+      for (let line = one.line; line <= one.endLine; line++) {
+        if (isComputing(site.file, line)) return false;
+      }
+      return true;
+    })
+    .flatMap(({ line, condition, kind }) => {
+      const at = (where: number): Site => ({
+        file: site.file,
+        line: where,
+        function: site.function,
+      });
+      const decides = "decides whether a step is made, and none was";
+      const makes = "makes nothing of the tensor; the reference does a step here";
+      return [
+        ...(condition > 0 ? [{ site: at(condition), why: decides }] : []),
+        { site: at(line), why: kind === "condition" ? decides : makes },
+      ];
+    });
+}

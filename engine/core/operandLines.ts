@@ -1,0 +1,214 @@
+import type { Site } from "../protocol/report.js";
+import type { Explanation, WrongRead } from "./explanation.js";
+import {
+  framesAtFault,
+  isNamedRightly,
+  variablesOf,
+  type BlamedLine,
+  type LineContext,
+} from "./lineContext.js";
+import type { ObservedOp, TensorKey } from "./observation.js";
+import { isRearrangement, isSelection } from "./rearrangement.js";
+import { isDataOp } from "./segments.js";
+import { callKey, commonFrames, flowBetween, type Flow } from "./sourceFlow.js";
+
+/**
+ * The line at which a wrong tensor was taken: the view that selected it if nothing reads it rightly, else the first op
+ * after the last tensor that is also read rightly, or the line of the call by which it came there.
+ */
+export function linesOfOperand(explanation: Explanation, context: LineContext): BlamedLine[] {
+  const [first] = explanation.reads as [WrongRead];
+  const { reader, operand } = first;
+  const frames = framesAtFault(reader.frames, context);
+  const own = reader.frames[0];
+  if (!own || !frames[0]) return [];
+  const uses: BlamedLine[] = [
+    { site: frames[0], why: frames[0] === own ? readsWrong : "hands over the wrong operand" },
+    { site: own, why: readsWrong },
+  ];
+  const parameters = context.candidate.observation.parameters;
+  const parameter = parameters.find(({ tensor }) => tensor === operand);
+  if (parameter) {
+    const declared = parameter.declaredAt
+      ? [{ site: parameter.declaredAt, why: "declares the parameter that is read" }]
+      : [];
+    if (explanation.kind === "transposed") {
+      return hasSameReader(first, context) ? [...declared, ...uses] : [...uses, ...declared];
+    }
+    return [...callOfOtherLayer(first, context), ...uses, ...declared];
+  }
+  if (explanation.kind === "transposed") return uses;
+  if (explanation.kind === "layout") return [...rearrangements(operand, context), ...uses];
+  const { taker, tensor } = whereTaken(first, context);
+  const maker = context.candidate.makerOf.get(tensor);
+  const flow = flowBetween(maker?.frames ?? [], taker === maker ? reader.frames : taker.frames);
+  const swaps = flow ? swapsBetween(flow, tensor, context) : [];
+  const site = taker === reader ? frames[0] : (taker.frames[0] ?? own);
+  const why =
+    taker === reader ? readsWrong : "takes the wrong tensor, and nothing reads it rightly";
+  const taken: BlamedLine = { site, why };
+  if (!flow || flow.called.length === 0 || taker === maker) return [...swaps, taken, ...uses];
+  const handedOver: BlamedLine = { site: flow.to, why: "hands over the wrong tensor" };
+  return cameByCall(first, tensor, flow, context)
+    ? [...swaps, handedOver, taken, ...uses]
+    : [...swaps, taken, handedOver, ...uses];
+}
+
+const readsWrong = "reads the wrong operand";
+
+/** The views that laid a tensor out as it is, the last first. */
+function rearrangements(operand: TensorKey, { candidate }: LineContext): BlamedLine[] {
+  const found: BlamedLine[] = [];
+  let tensor = operand;
+  for (;;) {
+    const maker = candidate.makerOf.get(tensor);
+    const base = maker?.inputs[0];
+    if (
+      !maker ||
+      base === undefined ||
+      !isRearrangement(maker, tensor, base, candidate.observation)
+    ) {
+      return found;
+    }
+    const site = maker.frames[0];
+    if (site) found.push({ site, why: "lays the tensor out in another way" });
+    tensor = base;
+  }
+}
+
+/** Backwards from the reader, as long as nothing else reads the tensor rightly. */
+function whereTaken(
+  read: WrongRead,
+  context: LineContext,
+): { taker: ObservedOp; tensor: TensorKey } {
+  const { candidate } = context;
+  let tensor = read.operand;
+  let taker = read.reader;
+  while (!isReadRightly(tensor, taker, read, context)) {
+    const maker = candidate.makerOf.get(tensor);
+    const base = maker?.inputs[0];
+    if (!maker || base === undefined || isNamedRightly(tensor, context)) break;
+    const isRearranged = isRearrangement(maker, tensor, base, candidate.observation);
+    if (!isRearranged && !isSelection(maker)) break;
+    taker = maker;
+    if (!isRearranged) break;
+    tensor = base;
+  }
+  return { taker, tensor };
+}
+
+function isReadRightly(
+  tensor: TensorKey,
+  taker: ObservedOp,
+  { wanted, reader }: WrongRead,
+  { candidate, isWrongRead, counterpartsOf }: LineContext,
+): boolean {
+  if (candidate.observation.inputs.some((port) => port.tensor === tensor)) return true;
+  if (counterpartsOf(wanted).includes(tensor)) return true;
+  return (candidate.readersOf.get(tensor) ?? []).some((op) =>
+    op.inputs.some(
+      (input, position) =>
+        input === tensor &&
+        isDataOp(op, candidate.observation) &&
+        !isWrongRead(op, position) &&
+        (op !== taker || op === reader),
+    ),
+  );
+}
+
+/** Whether all that is read of the wrong tensor within the call is wrong, and nothing there reads the right one rightly. */
+function cameByCall(
+  { reader, wanted }: WrongRead,
+  tensor: TensorKey,
+  flow: Flow,
+  context: LineContext,
+): boolean {
+  const { candidate, counterpartsOf, isWrongRead } = context;
+  const depth = reader.frames.length - flow.called.length;
+  const key = callKey(reader.frames, depth);
+  const within = (op: ObservedOp): boolean =>
+    op.frames.length > depth && callKey(op.frames, depth) === key;
+  const areWrong = (start: TensorKey): boolean =>
+    readsThroughViews(start, context)
+      .filter(({ op }) => within(op) && isDataOp(op, candidate.observation))
+      .every(({ op, position }) => isWrongRead(op, position));
+  return areWrong(tensor) && counterpartsOf(wanted).every(areWrong);
+}
+
+/** What reads a tensor or what only lays it out in another way. */
+function readsThroughViews(
+  start: TensorKey,
+  { candidate }: LineContext,
+): { op: ObservedOp; position: number }[] {
+  const found: { op: ObservedOp; position: number }[] = [];
+  const open = [start];
+  const seen = new Set(open);
+  while (open.length > 0) {
+    const tensor = open.pop() as TensorKey;
+    for (const op of candidate.readersOf.get(tensor) ?? []) {
+      op.inputs.forEach((input, position) => {
+        if (input !== tensor) return;
+        const [output] = op.outputs;
+        const isView =
+          position === 0 &&
+          output !== undefined &&
+          isRearrangement(op, output, tensor, candidate.observation);
+        if (!isView) found.push({ op, position });
+        else if (!seen.has(output)) {
+          seen.add(output);
+          open.push(output);
+        }
+      });
+    }
+  }
+  return found;
+}
+
+/** `k, v = v, k` makes no op, and yet it is the line. */
+function swapsBetween(
+  { from, to }: Flow,
+  tensor: TensorKey,
+  { candidate, statementsOf }: LineContext,
+): BlamedLine[] {
+  const names = variablesOf(tensor, candidate);
+  return statementsOf(to.file)
+    .filter(({ kind, line, function: name }) => {
+      return kind === "assignment" && name === to.function && line > from.line && line < to.line;
+    })
+    .filter(
+      ({ reads, writes }) =>
+        writes.length > 1 &&
+        writes.every((name) => reads.includes(name)) &&
+        reads.some((name) => names.has(name)),
+    )
+    .map(({ line }) => ({
+      site: { file: to.file, line, function: to.function },
+      why: "exchanges variables on the way to where they are read wrongly",
+    }));
+}
+
+/** Whether both sides read the parameter by an op of one kind: then it is stored the wrong way round, not read so. */
+function hasSameReader({ reader, own }: WrongRead, { reference }: LineContext): boolean {
+  const readers = own === undefined ? [] : (reference.readersOf.get(own) ?? []);
+  return readers.some(({ kind }) => kind === reader.kind);
+}
+
+/** A whole layer in the place of another: the call in which more than one line reads another layer's parameters. */
+function callOfOtherLayer(
+  { reader }: WrongRead,
+  { candidate, explanations }: LineContext,
+): BlamedLine[] {
+  const parameters = new Set(candidate.observation.parameters.map(({ tensor }) => tensor));
+  const frames = [...explanations.values()]
+    .flatMap(({ reads }) => reads)
+    .filter(
+      (read) => parameters.has(read.operand) && (read.reader.call ?? 0) === (reader.call ?? 0),
+    )
+    .map((read) => read.reader.frames);
+  const lines = new Set(frames.map(([site]) => `${site?.file}:${site?.line}`));
+  const common = commonFrames(frames);
+  const call: Site | undefined = common.at(-1);
+  return lines.size > 1 && call
+    ? [{ site: call, why: "what it calls reads the parameters of another layer throughout" }]
+    : [];
+}

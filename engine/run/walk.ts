@@ -1,0 +1,330 @@
+import { sameBytes } from "../core/integerComparison.js";
+import { isRearrangement } from "../core/rearrangement.js";
+import { isFaulty } from "../core/origins.js";
+import {
+  consumers,
+  type Observation,
+  type ObservedOp,
+  type TensorKey,
+} from "../core/observation.js";
+import type { TensorPair } from "../core/pairing.js";
+import { pairParameter, type ParameterComparison } from "../core/parameters.js";
+import { segmentGraph, segmentOf, type Segment } from "../core/segments.js";
+import { sameShape } from "../core/shapes.js";
+import type { TensorValue } from "../core/tensorValue.js";
+import type { ValueIndex, ValueMatch } from "../core/valueIndex.js";
+import type { Program, Values } from "./program.js";
+import { fittedParameters, substitutionFor } from "./replay.js";
+
+/** How far a hypothesis is followed, and how many are tried: a fault must not cost more than the comparison itself. */
+const limits = { lookAhead: 24, perTensor: 26, tensors: 40, evaluations: 400 };
+
+export interface WalkOptions {
+  readonly reference: Observation;
+  readonly candidate: Observation;
+  readonly index: ValueIndex;
+  readonly parameters: ParameterComparison;
+  readonly signal: AbortSignal;
+  readonly program: Program;
+  /** By candidate tensor; grows during the walk. */
+  readonly pairs: ReadonlyMap<TensorKey, TensorPair>;
+  readonly repairs: Values;
+}
+
+export interface Walk {
+  /**
+   * Whether a pair differs because of a parameter without a counterpart: with the one that the reference reads there, and
+   * that nothing was paired with either, it is the reference's. Then the two are a pair.
+   */
+  isOfParameter(pair: TensorPair): Promise<boolean>;
+  parameters(): ParameterComparison;
+  /** What the candidate's ops make of the reference's values, for these pairs and all that lies in their segments. */
+  onReference(pairs: readonly TensorPair[]): Promise<Values>;
+  /** The first tensors of a pair's segment that can be told to be wrong, and what they should have been. */
+  firstWrong(pair: TensorPair, values: Values): Promise<readonly Counterpart[]>;
+}
+
+export interface Counterpart {
+  readonly candidate: TensorKey;
+  readonly match: ValueMatch;
+}
+
+export function startWalk({
+  reference,
+  candidate,
+  program,
+  index,
+  pairs,
+  parameters: given,
+  repairs: known,
+  signal,
+}: WalkOptions): Walk {
+  let parameters = given;
+  let repairs = known;
+  const graph = segmentGraph(candidate);
+  const referenceGraph = segmentGraph(reference);
+  const readers = consumers(candidate);
+  const substitutions = new WeakMap<TensorPair, TensorValue>();
+  const substitutionOf = (pair: TensorPair): TensorValue | undefined => {
+    const known = substitutions.get(pair) ?? substitutionFor(pair, reference, candidate);
+    if (known) substitutions.set(pair, known);
+    return known;
+  };
+  const replacements = (keys: Iterable<TensorKey>): Map<TensorKey, TensorValue> => {
+    const replaced = new Map<TensorKey, TensorValue>();
+    for (const key of keys) {
+      const pair = pairs.get(key);
+      const value = pair && substitutionOf(pair);
+      if (value) replaced.set(key, value);
+    }
+    return replaced;
+  };
+  let evaluations = 0;
+
+  const onReference: Walk["onReference"] = (ends) => {
+    const cuts = new Set(pairs.keys());
+    const segments = ends.map((pair) => segmentOf(pair.candidate, cuts, graph));
+    const keys = new Set(segments.flatMap(({ ops }) => ops.flatMap((op) => op.outputs)));
+    const outputs = [...keys].filter((key) => candidate.tensors.get(key)?.value);
+    const replaced = replacements(new Set(segments.flatMap(({ frontier }) => frontier)));
+    return program.evaluate({ outputs, replaced, parameters: repairs }, signal);
+  };
+
+  const isOfParameter: Walk["isOfParameter"] = async (pair) => {
+    const segment = segmentOf(pair.candidate, new Set(pairs.keys()), graph);
+    const read = segmentOf(pair.reference, pairedReferences(), referenceGraph).parameters;
+    const wanted = parameters.missing.filter(({ tensor }) => read.includes(tensor));
+    const open = parameters.findings.filter(
+      ({ reference: r, candidate: c }) => !r && segment.parameters.includes(c.tensor),
+    );
+    for (const { candidate: own } of open) {
+      for (const counterpart of wanted) {
+        if (evaluations++ >= limits.evaluations) return false;
+        const paired = pairParameter(parameters, own.tensor, counterpart, "use");
+        const repaired = fittedParameters(paired.findings.filter(isFaulty), () => false);
+        if (!repaired.has(own.tensor)) continue;
+        const made = await program.evaluate(
+          {
+            outputs: [pair.candidate],
+            replaced: replacements(segment.frontier),
+            parameters: repaired,
+          },
+          signal,
+        );
+        if (differs(pair, index, made.get(pair.candidate))) continue;
+        parameters = paired;
+        repairs = repaired;
+        return true;
+      }
+    }
+    return false;
+  };
+
+  const firstWrong: Walk["firstWrong"] = async (pair, values) => {
+    const cuts = new Set(pairs.keys());
+    const segment = segmentOf(pair.candidate, cuts, graph);
+    const pending = segment.ops
+      .flatMap((op) => op.outputs)
+      .filter((key) => key !== pair.candidate && !pairs.has(key) && values.has(key));
+    if (pending.length === 0) return [];
+    const question: Question = {
+      cuts,
+      matched: pairedReferences(),
+      pair,
+      segment,
+      between: referenceBetween(pair),
+      replaced: replacements(segment.frontier),
+      values,
+    };
+    for (const key of pending.slice(0, limits.tensors)) {
+      const best = await bestCounterpart(key, question);
+      if (best) return [{ candidate: key, match: best }];
+    }
+    return wrongTogether(pending, question);
+  };
+
+  /** Turns of a loop do the same wrong thing several times, and mending one of them mends nothing after it. */
+  async function wrongTogether(
+    pending: readonly TensorKey[],
+    question: Question,
+  ): Promise<readonly Counterpart[]> {
+    const byLine = new Map<string, Counterpart[]>();
+    for (const key of pending) {
+      const site = graph.producerOf.get(key)?.frames[0];
+      const match = optionsFor(key, question).find((option) =>
+        haveSameInputs(key, option.reference, question),
+      );
+      if (!site || !match) continue;
+      const line = `${site.file}:${site.line} ${graph.producerOf.get(key)?.kind}`;
+      const known = byLine.get(line);
+      if (known) known.push({ candidate: key, match });
+      else byLine.set(line, [{ candidate: key, match }]);
+    }
+    for (const group of byLine.values()) {
+      if (group.length < 2 || evaluations++ >= limits.evaluations) continue;
+      const replaced = new Map(question.replaced);
+      for (const { candidate: key, match } of group) {
+        const value = substitutionFor({ ...match, candidate: key }, reference, candidate);
+        if (value) replaced.set(key, value);
+      }
+      const outputs = [question.pair.candidate];
+      const made = await program.evaluate({ outputs, replaced, parameters: repairs }, signal);
+      if (!differs(question.pair, index, made.get(question.pair.candidate))) return group;
+    }
+    return [];
+  }
+
+  function pairedReferences(): Set<TensorKey> {
+    return new Set([...pairs.values()].map((p) => p.reference));
+  }
+
+  /** Reference tensors on the way to a pair's. */
+  function referenceBetween({ reference: end }: TensorPair): Question["between"] {
+    const matched = pairedReferences();
+    const matchedClasses = new Set([...matched].map((key) => index.classOf(key)));
+    const { ops } = segmentOf(end, matched, referenceGraph);
+    const keys = ops.flatMap((op) => op.outputs).filter((key) => key !== end);
+    const isNew = (key: TensorKey): boolean => {
+      const own = index.classOf(key);
+      return own !== undefined && !matchedClasses.has(own);
+    };
+    return { all: new Set(keys), unmatched: new Set(keys.filter(isNew)) };
+  }
+
+  /** What a tensor should perhaps have been, the likeliest first. */
+  function optionsFor(key: TensorKey, question: Question): ValueMatch[] {
+    const { segment, between } = question;
+    const own = candidate.tensors.get(key);
+    if (!own) return [];
+    const maker = graph.producerOf.get(key);
+    const base = maker?.inputs[0];
+    const paired = base === undefined ? undefined : pairs.get(base);
+    // What only lays out a tensor that matches can be wrong in nothing but the layout.
+    const isView = maker && base !== undefined && isRearrangement(maker, key, base, candidate);
+    if (isView && paired) {
+      const ownClass = index.classOf(paired.reference);
+      return index
+        .fitting(own)
+        .filter(({ reference: r }) => between.all.has(r) && index.classOf(r) === ownClass);
+    }
+    const rank = ({ reference: r }: ValueMatch): number =>
+      haveSameInputs(key, r, question) ? 0 : 1;
+    return [
+      ...index
+        .fitting(own)
+        .filter((match) => between.unmatched.has(match.reference))
+        .map((match) => ({ match, rank: rank(match) }))
+        .sort((a, b) => a.rank - b.rank)
+        .map(({ match }) => match)
+        .slice(0, limits.perTensor),
+      ...entering(key, segment),
+    ];
+  }
+
+  /** Whether a candidate and a reference tensor are made from the same matched tensors and parameters. */
+  function haveSameInputs(key: TensorKey, other: TensorKey, { cuts, matched }: Question): boolean {
+    const own = segmentOf(key, cuts, graph);
+    const wanted = segmentOf(other, matched, referenceGraph);
+    const classOf = (tensor: TensorKey): string => index.classOf(tensor) ?? tensor;
+    const held = new Set(own.frontier.map((tensor) => classOf(pairs.get(tensor)?.reference ?? "")));
+    const read = new Set(wanted.frontier.map(classOf));
+    return held.size === read.size && [...read].every((one) => held.has(one));
+  }
+
+  async function bestCounterpart(
+    key: TensorKey,
+    question: Question,
+  ): Promise<ValueMatch | undefined> {
+    const { pair, segment, between, replaced, values } = question;
+    const own = values.get(key);
+    if (!own) return undefined;
+    const after = tensorsAfter(key, segment);
+    let best: { match: ValueMatch; score: number } | undefined;
+    for (const match of optionsFor(key, question)) {
+      if (evaluations++ >= limits.evaluations) break;
+      signal.throwIfAborted();
+      const value = substitutionFor({ ...match, candidate: key }, reference, candidate);
+      if (!value || sameBytes(value.bytes, own.bytes)) continue;
+      const made = await program.evaluate(
+        { outputs: after, replaced: new Map([...replaced, [key, value]]), parameters: repairs },
+        signal,
+      );
+      const classes = new Set<string>();
+      for (const [tensor, result] of made) {
+        const before = values.get(tensor);
+        if (before && sameBytes(before.bytes, result.bytes)) continue;
+        const rejoined =
+          tensor === pair.candidate
+            ? !differs(pair, index, result) && index.classOf(pair.reference)
+            : firstClass(index.matches(result), between.unmatched);
+        if (rejoined && rejoined !== index.classOf(match.reference)) classes.add(rejoined);
+      }
+      if (classes.size > (best?.score ?? 0)) best = { match, score: classes.size };
+    }
+    return best?.match;
+  }
+
+  /** What an op would give that should not be there: one of the tensors at which its segment begins. */
+  function entering(key: TensorKey, { frontier }: Segment): ValueMatch[] {
+    const { shape = [] } = candidate.tensors.get(key) ?? {};
+    return frontier.flatMap((input) => {
+      const pair = pairs.get(input);
+      return pair?.alignment && sameShape(candidate.tensors.get(input)?.shape ?? [], shape)
+        ? [{ reference: pair.reference, alignment: pair.alignment }]
+        : [];
+    });
+  }
+
+  function firstClass(matches: Iterable<ValueMatch>, among: ReadonlySet<TensorKey>) {
+    for (const { reference: r } of matches) if (among.has(r)) return index.classOf(r);
+    return undefined;
+  }
+
+  /** The segment's tensors that depend on one of them, the nearest first, and its end. */
+  function tensorsAfter(key: TensorKey, segment: Segment): TensorKey[] {
+    const within = new Set<ObservedOp>(segment.ops);
+    const after: TensorKey[] = [];
+    const open = [key];
+    const seen = new Set(open);
+    while (open.length > 0 && after.length < limits.lookAhead) {
+      for (const op of readers.get(open.shift() as TensorKey) ?? []) {
+        if (!within.has(op)) continue;
+        for (const output of op.outputs) {
+          if (seen.has(output)) continue;
+          seen.add(output);
+          open.push(output);
+          if (candidate.tensors.get(output)?.value) after.push(output);
+        }
+      }
+    }
+    return after;
+  }
+
+  return { onReference, isOfParameter, parameters: () => parameters, firstWrong };
+}
+
+/** A pair that differs on the reference's values, and what is known about the ops that lead to it. */
+interface Question {
+  /** Paired tensors of either side. */
+  readonly cuts: ReadonlySet<TensorKey>;
+  readonly matched: ReadonlySet<TensorKey>;
+  readonly pair: TensorPair;
+  readonly segment: Segment;
+  /** Reference tensors on the way to the pair's: all, and those of whose values nothing was found yet. */
+  readonly between: {
+    readonly all: ReadonlySet<TensorKey>;
+    readonly unmatched: ReadonlySet<TensorKey>;
+  };
+  readonly replaced: Values;
+  readonly values: Values;
+}
+
+/** Whether a value is not what the pair's reference holds, by the index's gates. */
+export function differs(
+  pair: TensorPair,
+  index: ValueIndex,
+  value: TensorValue | undefined,
+): boolean {
+  const { reference, alignment } = pair;
+  return value === undefined || !alignment || !index.isSame({ reference, alignment }, value);
+}

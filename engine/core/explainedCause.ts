@@ -21,7 +21,7 @@ export function explainedCause(
   const instead = reads.map((one) => nameOf(one.wanted, reference)).join(" and ");
   const texts: Readonly<Record<Explanation["kind"], string>> = {
     operand: `reads ${each} where the reference reads ${instead}${place}`,
-    layout: `reads ${each} in another layout than the reference reads ${instead}${place}`,
+    layout: `lays ${each} out in another way than the reference lays out ${instead}${place}`,
     transposed: `reads ${read} the wrong way round: with its last two axes exchanged the result is the reference's`,
     swapped: `has two operands in one another's place: ${each}`,
     missingStep: `leaves out a step: the reference makes ${right} by ${maker?.kind ?? "an op"}${place} before it goes on`,

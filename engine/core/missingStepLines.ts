@@ -4,7 +4,7 @@ import type { Judgement } from "./judge.js";
 import { framesAtFault, variablesOf, type BlamedLine, type LineContext } from "./lineContext.js";
 import type { TensorKey } from "./observation.js";
 import { isRearrangement } from "./rearrangement.js";
-import { flowBetween, isSameLine, type Flow } from "./sourceFlow.js";
+import { flowOf, isSameLine, type Flow } from "./sourceFlow.js";
 import type { Statement } from "./statements.js";
 
 /**
@@ -18,9 +18,10 @@ export function linesOfMissingStep(
 ): BlamedLine[] {
   const [{ reader, operand, own, wanted }] = reads as [WrongRead];
   const { candidate, reference } = context;
-  const step = reference.makerOf.get(wanted)?.frames ?? [];
-  const referenceReader = reference.makerOf.get(pair.reference)?.frames ?? [];
-  const toReader = flowBetween(step, referenceReader);
+  const stepOp = reference.makerOf.get(wanted);
+  const readerOp = reference.makerOf.get(pair.reference);
+  const toReader = stepOp && readerOp && flowOf(stepOp, readerOp);
+  const step = stepOp?.frames ?? [];
   // As many calls further out as the reference's reader stands below the step, and out of what does right elsewhere.
   const level = Math.min(toReader?.called.length ?? 0, reader.frames.length - 1);
   const frames = framesAtFault(reader.frames.slice(level), context);
@@ -28,7 +29,7 @@ export function linesOfMissingStep(
   const { lines: changesNothing, base } = withoutEffect(operand, context);
   const names = new Set([...variablesOf(operand, candidate), ...variablesOf(base, candidate)]);
   const maker = candidate.makerOf.get(base);
-  const flow = maker && flowBetween(maker.frames, reader.frames);
+  const flow = maker && flowOf(maker, reader);
   if (!flow) {
     const before = reader.frames.flatMap((site) => idle(site, "before", names, context));
     return [...changesNothing, ...before, ...readers, ...lines(reader.frames, readsLess)];
@@ -41,16 +42,20 @@ export function linesOfMissingStep(
   const passes = lines([flow.to], "passes on a tensor to which the reference has done more");
 
   const referenceMaker = own === undefined ? undefined : reference.makerOf.get(own);
-  const toStep = flowBetween(referenceMaker?.frames ?? [], step);
-  const inReadersLine = isSameLine(step[0], referenceReader[0]);
+  const toStep = referenceMaker && stepOp && flowOf(referenceMaker, stepOp);
+  const inReadersLine = isDirect(toReader) && isSameLine(step[0], readerOp?.frames[0]);
   // In which function the reference does it: the maker's, before it returns; the reader's; or between the two.
   const isReturned = toStep?.returned.length === 0 && (toReader?.returned.length ?? 0) > 0;
   const isCalled = (toStep?.called.length ?? 0) > 0 && toReader?.called.length === 0;
-  const inMakersLine = isSameLine(referenceMaker?.frames[0], step[0]);
+  const inMakersLine = isDirect(toStep) && isSameLine(referenceMaker?.frames[0], step[0]);
+  // A call beside the one that makes the tensor: of another layer, perhaps.
+  const beside = isSameLine(toStep?.from, toStep?.to) ? (toStep?.returned.length ?? 0) : 0;
+  const besides = beside > 0 ? lines(maker.frames.slice(beside, beside + 1), calledOnce) : [];
   const first = inMakersLine ? (isReturned ? makes : made) : inReadersLine ? readers : [];
   const there = isReturned ? after : isCalled ? before : between;
   return [
     ...changesNothing,
+    ...besides,
     ...first,
     ...there,
     ...(isReturned ? makes : []),
@@ -65,6 +70,13 @@ export function linesOfMissingStep(
 }
 
 const readsLess = "reads a tensor to which the reference has done more";
+
+const calledOnce = "makes the tensor; the reference comes by here again before it goes on";
+
+/** Whether two lines stand in one activation of one function. */
+function isDirect(flow: Flow | undefined): boolean {
+  return flow !== undefined && flow.returned.length === 0 && flow.called.length === 0;
+}
 
 function lines(sites: readonly Site[], why: string): BlamedLine[] {
   return sites.map((site) => ({ site, why }));

@@ -1,4 +1,3 @@
-import type { Site } from "../protocol/report.js";
 import type { Explanation, WrongRead } from "./explanation.js";
 import {
   framesAtFault,
@@ -10,7 +9,7 @@ import {
 import type { ObservedOp, TensorKey } from "./observation.js";
 import { isRearrangement, isSelection } from "./rearrangement.js";
 import { isDataOp } from "./segments.js";
-import { callKey, commonFrames, flowBetween, type Flow } from "./sourceFlow.js";
+import { callKey, commonFrames, flowOf, type Flow } from "./sourceFlow.js";
 
 /**
  * The line at which a wrong tensor was taken: the view that selected it if nothing reads it rightly, else the first op
@@ -26,6 +25,7 @@ export function linesOfOperand(explanation: Explanation, context: LineContext): 
     { site: frames[0], why: frames[0] === own ? readsWrong : "hands over the wrong operand" },
     { site: own, why: readsWrong },
   ];
+  const ofOther = callOfOtherLayer(first, context);
   const parameters = context.candidate.observation.parameters;
   const parameter = parameters.find(({ tensor }) => tensor === operand);
   if (parameter) {
@@ -35,13 +35,14 @@ export function linesOfOperand(explanation: Explanation, context: LineContext): 
     if (explanation.kind === "transposed") {
       return hasSameReader(first, context) ? [...declared, ...uses] : [...uses, ...declared];
     }
-    return [...callOfOtherLayer(first, context), ...uses, ...declared];
+    return [...ofOther, ...uses, ...declared];
   }
   if (explanation.kind === "transposed") return uses;
   if (explanation.kind === "layout") return [...rearrangements(operand, context), ...uses];
+  if (ofOther.length > 0) return [...ofOther, ...uses];
   const { taker, tensor } = whereTaken(first, context);
   const maker = context.candidate.makerOf.get(tensor);
-  const flow = flowBetween(maker?.frames ?? [], taker === maker ? reader.frames : taker.frames);
+  const flow = maker && flowOf(maker, taker === maker ? reader : taker);
   const swaps = flow ? swapsBetween(flow, tensor, context) : [];
   const site = taker === reader ? frames[0] : (taker.frames[0] ?? own);
   const why =
@@ -193,22 +194,23 @@ function hasSameReader({ reader, own }: WrongRead, { reference }: LineContext): 
   return readers.some(({ kind }) => kind === reader.kind);
 }
 
-/** A whole layer in the place of another: the call in which more than one line reads another layer's parameters. */
+/** A whole layer in the place of another: the call in which more than one line reads what is another layer's. */
 function callOfOtherLayer(
   { reader }: WrongRead,
   { candidate, explanations }: LineContext,
 ): BlamedLine[] {
   const parameters = new Set(candidate.observation.parameters.map(({ tensor }) => tensor));
-  const frames = [...explanations.values()]
+  const group = [...explanations.values()]
+    .filter(({ kind }) => kind === "operand")
     .flatMap(({ reads }) => reads)
-    .filter(
-      (read) => parameters.has(read.operand) && (read.reader.call ?? 0) === (reader.call ?? 0),
-    )
-    .map((read) => read.reader.frames);
-  const lines = new Set(frames.map(([site]) => `${site?.file}:${site?.line}`));
-  const common = commonFrames(frames);
-  const call: Site | undefined = common.at(-1);
-  return lines.size > 1 && call
+    .filter((read) => (read.reader.call ?? 0) === (reader.call ?? 0));
+  const ofParameters = group.filter((read) => parameters.has(read.operand));
+  const lines = new Set(
+    group.map(({ reader: { frames } }) => `${frames[0]?.file}:${frames[0]?.line}`),
+  );
+  const call = commonFrames(group.map((read) => read.reader.frames)).at(-1);
+  const isBelow = group.every((read) => read.reader.frames[0] !== call);
+  return ofParameters.length > 1 && lines.size > 1 && call && isBelow
     ? [{ site: call, why: "what it calls reads the parameters of another layer throughout" }]
     : [];
 }

@@ -1,3 +1,4 @@
+import type { ObservedOp } from "./observation.js";
 import type { Site } from "../protocol/report.js";
 
 /** How a tensor gets from the op that makes it to the op that reads it, in lines of the user's source. */
@@ -26,6 +27,22 @@ export function flowBetween(maker: readonly Site[], reader: readonly Site[]): Fl
     returned: from.slice(depth + 1).reverse(),
     called: to.slice(depth + 1),
   };
+}
+
+/**
+ * As `flowBetween`, for two ops. Lines of one function that ran for two instances, or in two calls of one, have only the
+ * function around it in common.
+ */
+export function flowOf(maker: ObservedOp, reader: ObservedOp): Flow | undefined {
+  const flow = flowBetween(maker.frames, reader.frames);
+  const isOther = maker.instance !== reader.instance || (maker.call ?? 0) !== (reader.call ?? 0);
+  if (!flow || !isOther || flow.returned.length > 0 || flow.called.length > 0) return flow;
+  const [from, ...makers] = maker.frames;
+  const [to, ...readers] = reader.frames;
+  const outer = flowBetween(makers, readers);
+  return outer && from && to
+    ? { ...outer, returned: [from, ...outer.returned], called: [...outer.called, to] }
+    : flow;
 }
 
 export function isSameLine(a: Site | undefined, b: Site | undefined): boolean {

@@ -1,7 +1,7 @@
 import { relL2 } from "../core/difference.js";
 import { judgePairs, type Judgement } from "../core/judge.js";
 import { producers, type TensorKey } from "../core/observation.js";
-import { findOrigins } from "../core/origins.js";
+import { findOrigins, type FoundOrigin } from "../core/origins.js";
 import { pairTensors, type Pairing, type TensorPair } from "../core/pairing.js";
 import {
   compareParameters,
@@ -14,7 +14,7 @@ import { coverage, segmentGraph, segmentOf, type Segment } from "../core/segment
 import type { StatementsOf } from "../core/statements.js";
 import type { TensorValue } from "../core/tensorValue.js";
 import { indexValues, type ValueIndex } from "../core/valueIndex.js";
-import type { Implementation, Pair, Problem } from "../protocol/report.js";
+import type { Implementation, Pair, Problem, Repair } from "../protocol/report.js";
 import type { ComparisonRules } from "../protocol/runFile.js";
 import { fromWire } from "../protocol/wire.js";
 import type { ObservedImplementation } from "./observe.js";
@@ -74,7 +74,7 @@ export async function compareCandidate(
 
   const pairOf = new Map(pairing.pairs.map((pair) => [pair.candidate, pair]));
   const findingOf = new Map(parameters.findings.map((f) => [f.candidate.tensor, f]));
-  const found = findOrigins(judgements, {
+  const supposed = findOrigins(judgements, {
     reference: r,
     candidate: c,
     parameters: findingOf,
@@ -88,7 +88,9 @@ export async function compareCandidate(
   const covered = coverage(c, new Set(pairing.pairs.map((pair) => pair.candidate)), [
     ...segments.values(),
   ]);
-  const repair = await prove(reference, candidate, judgements, found, replay, explanations, signal);
+  const proveWith = (origins: readonly FoundOrigin[]) =>
+    prove(reference, candidate, judgements, origins, replay, explanations, signal);
+  const { found, repair } = await leastProof(supposed, proveWith);
   const rows = makeRows(judgements, {
     reference: r,
     candidate: c,
@@ -122,6 +124,25 @@ export async function compareCandidate(
       ...(repair && { repair }),
     }),
   };
+}
+
+/** Pairs by value are no nearer than this: what is introduced below it, and is not needed for the proof, is no origin. */
+const leastTelling = 2e-6;
+
+async function leastProof(
+  supposed: readonly FoundOrigin[],
+  proveWith: (origins: readonly FoundOrigin[]) => Promise<Repair | undefined>,
+): Promise<{ found: readonly FoundOrigin[]; repair: Repair | undefined }> {
+  const repair = await proveWith(supposed);
+  const telling = supposed.filter(
+    ({ origin, judgements }) =>
+      fromWire(origin.introduced) > leastTelling ||
+      judgements.some(({ pair }) => pair.pairedBy === "declared"),
+  );
+  const isMore = telling.length > 0 && telling.length < supposed.length;
+  if (!repair?.proves || repair.minimal || !isMore) return { found: supposed, repair };
+  const less = await proveWith(telling);
+  return less?.proves ? { found: telling, repair: less } : { found: supposed, repair };
 }
 
 interface Judged {

@@ -6,6 +6,7 @@ import type { Judgement } from "../core/judge.js";
 import type { Observation, ObservedOp, TensorKey } from "../core/observation.js";
 import { normalisedName } from "../core/names.js";
 import { sameBytes } from "../core/integerComparison.js";
+import { isRearrangement } from "../core/rearrangement.js";
 import { sameTensor } from "../core/sameTensor.js";
 import type { TensorPair } from "../core/pairing.js";
 import { transposeMatrix, type ParameterFinding } from "../core/parameters.js";
@@ -122,7 +123,10 @@ function startExplaining({
   /** A tensor of the reference as this operand would hold it, in each way that its shape admits. */
   const fittedTo = (slot: Slot, wanted: TensorKey): TensorValue[] => {
     const given = referenceValues.get(wanted);
-    if (given) return inShape(given, slot);
+    if (given) {
+      const forms = inShape(given, slot);
+      return findingOf.get(slot.operand)?.status === "transposed" ? forms.reverse() : forms;
+    }
     if (!candidate.tensors.get(slot.operand)?.value) return [];
     return index
       .fitting(slot)
@@ -267,8 +271,11 @@ function startExplaining({
     );
     if (entering !== undefined && index.classOf(pair.reference) !== undefined) {
       const reader = segment.ops.at(-1) as ObservedOp;
-      const read = { reader, position: 0, operand: entering, wanted: pair.reference };
-      return { kind: "extraStep", reads: [read], remaining: 0, operands: [] };
+      const isView = isRearrangement(reader, pair.candidate, entering, candidate);
+      const operand = isView ? pair.candidate : entering;
+      const read = { reader, position: 0, operand, wanted: pair.reference };
+      const kind = isView ? "layout" : "extraStep";
+      return { kind, reads: [read], remaining: 0, operands: [] };
     }
     const enough = Math.max(fromWire(judgement.gate.value), leastGate);
     let tried = 0;

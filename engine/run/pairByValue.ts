@@ -115,6 +115,14 @@ export async function pairByValue(
     signal.throwIfAborted();
     const values = await walk.onReference(differing);
     const inQuestion = made.filter((key) => values.has(key));
+    // What follows a doubtful name was computed on its value: the next round does it anew.
+    const before = found.length;
+    lookUp(
+      inQuestion.filter((key) => pairs.has(key)),
+      (key) => values.get(key),
+      "lockstep",
+    );
+    if (found.length > before) continue;
     lookUp(inQuestion, (key) => values.get(key), "lockstep");
     differing = inQuestion
       .map((key) => pairs.get(key))

@@ -151,9 +151,11 @@ export function startWalk({
     const byLine = new Map<string, Counterpart[]>();
     for (const key of pending) {
       const site = graph.producerOf.get(key)?.frames[0];
-      const match = optionsFor(key, question).find((option) =>
-        haveSameInputs(key, option.reference, question),
-      );
+      const own = entering(key, segmentOf(key, question.cuts, graph));
+      const match =
+        optionsFor(key, question).find((option) =>
+          haveSameInputs(key, option.reference, question),
+        ) ?? (own.length === 1 ? own[0] : undefined);
       if (!site || !match) continue;
       const line = `${site.file}:${site.line} ${graph.producerOf.get(key)?.kind}`;
       const known = byLine.get(line);

@@ -111,7 +111,10 @@ export function createTorchExecutor(options: CreateTorchExecutorOptions): TorchE
     const operands = async (
       fed: NonNullable<TorchEvaluation["operands"]>,
     ): Promise<FedOperands | undefined> => {
-      const values = await given("operands", new Map(fed.map((one, at) => [String(at), one.value])));
+      const values = await given(
+        "operands",
+        new Map(fed.map((one, at) => [String(at), one.value])),
+      );
       const slots = fed.map(({ reader, position }): [number, number] => [Number(reader), position]);
       return values && { ...values, slots };
     };

@@ -70,6 +70,10 @@ export async function runCommandLine(args: readonly string[], terminal: Terminal
       "keep floats beyond this as statistics and samples (default: 4096)",
       positiveNumber,
     )
+    .option(
+      "--repro <folder>",
+      "write a script there for each origin that shows it alone: inputs and both results as files",
+    )
     .option("--no-cache", "run the script although nothing has changed")
     .option("--report <path>", "also write the whole report there, as JSON")
     .option(
@@ -126,6 +130,7 @@ interface GivenOptions {
   readonly cache: boolean;
   readonly report?: string;
   readonly saveRunFile?: string;
+  readonly repro?: string;
   readonly format: "text" | "json";
   readonly logLevel: LogLevel;
   readonly m?: string;
@@ -146,7 +151,9 @@ function wantedRun(
     ...(given.timeout !== undefined && { timeoutMs: given.timeout * 1000 }),
     ...(given.report !== undefined && { report: path.resolve(cwd, given.report) }),
     ...(given.python !== undefined && { python: interpreterAt(given.python, cwd) }),
-    useCache: given.cache,
+    ...(given.repro !== undefined && { repro: path.resolve(cwd, given.repro) }),
+    // A report of the cache has no tensors.
+    useCache: given.cache && given.repro === undefined,
     format: given.format,
     logLevel: given.logLevel,
     command,

@@ -5,6 +5,8 @@ import type { Problem, Report } from "../protocol/report.js";
 import type { Provider } from "../protocol/runFile.js";
 import { UserError } from "../protocol/userError.js";
 import { runParity } from "../run/runParity.js";
+import { writeRepros } from "../run/repro.js";
+import type { ScriptOptions } from "../run/runScript.js";
 import { requireScript } from "../run/captureCalls.js";
 import { runScriptCached } from "../run/runScriptCached.js";
 import { saveRunFile } from "../run/saveRunFile.js";
@@ -28,6 +30,8 @@ export interface RunCommandOptions {
   /** The Python that runs scripts. */
   readonly python?: string;
   readonly useCache: boolean;
+  /** Absolute; a folder for a script that shows each origin alone. */
+  readonly repro?: string;
   /** Absolute. */
   readonly report?: string;
   readonly format: "text" | "json";
@@ -59,6 +63,7 @@ export async function runCommand(options: RunCommandOptions, terminal: Terminal)
       ? await runTarget(options, options.script, terminal, progress, cancel.signal)
       : await runParity({
           ...common(options, terminal),
+          ...keepsRepros(options, terminal, terminal.cwd),
           runFile: options.runFile ?? "",
           ...(isInside(terminal.cwd, options.runFile ?? "") && { base: terminal.cwd }),
           scripts: {
@@ -114,6 +119,27 @@ function common(
   };
 }
 
+/** Sources are named relative to the terminal's folder, or to the script's where that is outside it. */
+function keepsRepros(
+  { repro }: RunCommandOptions,
+  { cwd, stderr }: Terminal,
+  folder: string,
+): Pick<ScriptOptions, "onCompared"> {
+  if (repro === undefined) return {};
+  return {
+    onCompared: async ({ compared }) => {
+      const repros = compared.flatMap(({ result }) => result.repros());
+      const written = await writeRepros(repro, isInside(cwd, folder) ? cwd : folder, repros);
+      const where = path.relative(cwd, repro) || ".";
+      stderr.write(
+        written.length > 0
+          ? written.map((name) => `wrote ${path.join(where, name, "repro.py")}\n`).join("")
+          : "no origin could be written as a script: none has values of its own\n",
+      );
+    },
+  };
+}
+
 async function runTarget(
   options: RunCommandOptions,
   { script, module = "", args, byteBudget, saveAs }: ScriptTarget,
@@ -130,6 +156,7 @@ async function runTarget(
     const report = await runScriptCached(
       {
         ...common(options, terminal),
+        ...keepsRepros(options, terminal, folder),
         target,
         args,
         cwd,

@@ -19,6 +19,7 @@ import type { ComparisonRules } from "../protocol/runFile.js";
 import { fromWire } from "../protocol/wire.js";
 import type { ObservedImplementation } from "./observe.js";
 import { requireSameInputs } from "./sameInputs.js";
+import { reproOf, type OriginRepro } from "./repro.js";
 import { pairByValue } from "./pairByValue.js";
 import { explainOrigins, type ProvenExplanation } from "./explainOrigins.js";
 import { declarationProblems, reportPair } from "./reportPair.js";
@@ -39,6 +40,8 @@ export interface ComparedCandidate {
   readonly pair: Pair;
   readonly parameters: Implementation["parameters"];
   readonly problems: readonly Problem[];
+  /** Each origin alone, for those who want to see it so. */
+  readonly repros: () => readonly OriginRepro[];
 }
 
 /** Compares one candidate with the reference: parameters first, then every pair, origins, proof and coverage. */
@@ -108,6 +111,8 @@ export async function compareCandidate(
     if (cause) row.cause = cause;
   }
   return {
+    repros: () =>
+      found.flatMap((one) => (replay && reproOf(reference, candidate, one, replay, pairOf)) ?? []),
     parameters: reportParameters(reference, candidate, parameters),
     problems: [
       ...candidate.problems,

@@ -5,6 +5,7 @@ import type { TensorValue } from "../core/tensorValue.js";
 import { correctAt } from "../onnx/correct.js";
 import {
   cutAt,
+  extractSegment,
   feedOperands,
   opsWithoutDouble,
   parametersAsInputs,
@@ -30,6 +31,7 @@ export function onnxProgram(
 ): Program {
   const inSingle = tensorsInSingle(model);
   return {
+    extract: (inputs, output) => serialise(extractSegment(model, inputs, [output], dtypeOf)),
     isDouble: (tensor) => !inSingle.has(tensor),
     evaluate: async (request, signal) => {
       if (request.outputs.length === 0) return new Map();

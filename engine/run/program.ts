@@ -13,6 +13,8 @@ export interface Program {
    * @throws RunnerFailure when the executor refuses, dies or does not answer; the signal's reason when cancelled.
    */
   evaluate(request: Evaluation, signal: AbortSignal): Promise<Values>;
+  /** The ops between tensors as an ONNX model; absent where it is no model that is run. */
+  extract?(inputs: readonly TensorKey[], output: TensorKey): Uint8Array;
   /** Whether what `double` gives for the outputs of these ops was computed in float64 throughout. */
   isDouble(tensor: TensorKey): boolean;
 }

@@ -1,3 +1,4 @@
+import type { ScriptOptions } from "./runScript.js";
 import { sourceStatements } from "../source/sourceStatements.js";
 import { readFile } from "node:fs/promises";
 import path from "node:path";
@@ -15,6 +16,8 @@ import { createScriptSources, type ScriptHost } from "./scriptSources.js";
 import { relativeToBase } from "./sources.js";
 
 export interface RunOptions {
+  /** What was compared, with its values: they go when the run ends. */
+  readonly onCompared?: ScriptOptions["onCompared"];
   /** Absolute. */
   readonly runFile: string;
   /** The run file's text where it is not what lies on disk: an unsaved editor. */
@@ -104,6 +107,7 @@ export async function runParity(options: RunOptions): Promise<Report> {
       compared.push({ candidate, result });
     }
     signal.throwIfAborted();
+    await options.onCompared?.({ references: [reference], compared });
 
     const ended = scripts.ended();
     return await assembleReport({

@@ -28,7 +28,7 @@ export interface ScriptOptions extends ScriptRun, Omit<CaptureSettings, "executo
   /** Limit for the script as a whole, and for one evaluation. Default: 600,000 and 120,000. */
   readonly timeoutMs?: number;
   /** What was compared, with its values: they go when the run ends. */
-  readonly onCompared?: (compared: ComparedCalls) => Promise<void>;
+  readonly onCompared?: (compared: Pick<ComparedCalls, "references" | "compared">) => Promise<void>;
   readonly onProgress: (stage: string, fraction?: number) => void;
   /** The command line, for the report. */
   readonly command: readonly string[];

@@ -7,7 +7,7 @@ import { fromFloat64, toFloat64 } from "../../engine/core/dtypes.js";
 import { align } from "../../engine/core/layouts.js";
 import type { TensorValue } from "../../engine/core/tensorValue.js";
 import type { ComparedCalls } from "../../engine/run/compareCalls.js";
-import { runScript } from "../../engine/run/runScript.js";
+import { runScript, type ScriptOptions } from "../../engine/run/runScript.js";
 import { writeSafetensors } from "../../engine/trace/safetensors.js";
 import { applyEdits, isHeldOut, ports, readFaults, type Fault, type Port } from "./faults.js";
 import { scoreReport, type Score } from "./score.js";
@@ -82,7 +82,7 @@ async function startBench(root: string) {
   const runOn = async (
     fault: Fault,
     seed: number,
-    onCompared?: (compared: ComparedCalls) => Promise<void>,
+    onCompared?: ScriptOptions["onCompared"],
   ): Promise<Score> => {
     const port = ports[fault.port] as Port;
     const edited = await applyEdits(root, fault);
@@ -152,7 +152,11 @@ function honestDifference(_scores: readonly Score[], port: string): number {
 }
 
 /** The valid elements of the final outputs of both sides, for the other tools. */
-async function writeOutputs(folder: string, fault: Fault, compared: ComparedCalls): Promise<void> {
+async function writeOutputs(
+  folder: string,
+  fault: Fault,
+  compared: Pick<ComparedCalls, "references" | "compared">,
+): Promise<void> {
   const [first] = compared.compared;
   const reference = compared.references.find(({ id }) => id === first?.result.pair.reference);
   const candidate = first?.candidate;

@@ -35,7 +35,9 @@ export function flowBetween(maker: readonly Site[], reader: readonly Site[]): Fl
  */
 export function flowOf(maker: ObservedOp, reader: ObservedOp): Flow | undefined {
   const flow = flowBetween(maker.frames, reader.frames);
-  const isOther = maker.instance !== reader.instance || (maker.call ?? 0) !== (reader.call ?? 0);
+  const isOther =
+    ownerOf(maker) !== ownerOf(reader) ||
+    (maker.instance === reader.instance && (maker.call ?? 0) !== (reader.call ?? 0));
   if (!flow || !isOther || flow.returned.length > 0 || flow.called.length > 0) return flow;
   const [from, ...makers] = maker.frames;
   const [to, ...readers] = reader.frames;
@@ -43,6 +45,14 @@ export function flowOf(maker: ObservedOp, reader: ObservedOp): Flow | undefined 
   return outer && from && to
     ? { ...outer, returned: [from, ...outer.returned], called: [...outer.called, to] }
     : flow;
+}
+
+/** The numbered module that a line belongs to: "layers.1" for what runs in "layers.1.norm". */
+function ownerOf({ instance, constructedAt }: ObservedOp): string {
+  const parts = instance.split(".");
+  if (constructedAt) parts.pop();
+  while (parts.length > 0 && !/^\d+$/.test(parts.at(-1) as string)) parts.pop();
+  return parts.join(".");
 }
 
 export function isSameLine(a: Site | undefined, b: Site | undefined): boolean {
@@ -67,8 +77,8 @@ export function callKey(frames: readonly Site[], depthFromOutside: number): stri
 export function commonFrames(frames: readonly (readonly Site[])[]): readonly Site[] {
   const [first = [], ...others] = frames.map((list) => list.toReversed());
   let depth = 0;
-  while (depth < first.length && others.every((other) => isSamePlace(other[depth], first[depth]))) {
-    depth++;
-  }
+  const isCommon = (site: Site | undefined): boolean =>
+    isSameLine(site, first[depth]) && site?.function === first[depth]?.function;
+  while (depth < first.length && others.every((other) => isCommon(other[depth]))) depth++;
   return first.slice(0, depth);
 }

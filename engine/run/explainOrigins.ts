@@ -31,7 +31,7 @@ export interface ExplainOptions {
 }
 
 /** What is tried for one origin, and for all of them together: a fault must not cost more than the comparison. */
-const limits = { evaluations: 40, inAll: 400, segmentOps: 60, origins: 48 };
+const limits = { evaluations: 40, inAll: 1200, segmentOps: 60, origins: 48 };
 /** What is left must be this much smaller than what was introduced. */
 const explainedShare = 0.05;
 /** Rounding of other kernels, as in the look-up of values. */

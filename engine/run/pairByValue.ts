@@ -89,10 +89,12 @@ export async function pairByValue(
   const faulty = new Set(
     parameters.findings.filter(isFaulty).map((finding) => finding.candidate.tensor),
   );
-  const isMisled = (key: TensorKey): boolean =>
-    makerOf.get(key)?.inputs.some((input) => faulty.has(input)) === true;
+  const misled = new Set<TensorKey>(faulty);
+  for (const op of candidate.ops) {
+    if (op.inputs.some((input) => misled.has(input))) for (const key of op.outputs) misled.add(key);
+  }
   lookUp(
-    made.filter((key) => isDataTensor(candidate.tensors.get(key)) && !isMisled(key)),
+    made.filter((key) => isDataTensor(candidate.tensors.get(key)) && !misled.has(key)),
     own,
     "signature",
   );

@@ -3,7 +3,7 @@ import type { Explanation } from "./explanation.js";
 import type { Judgement } from "./judge.js";
 import { normalisedName, splitTensorName, withoutCount } from "./names.js";
 import type { Observation, ObservedOp, TensorKey } from "./observation.js";
-import { isDataOp } from "./segments.js";
+import { isDataOp, segmentGraph, segmentOf } from "./segments.js";
 import { isSamePlace } from "./sourceFlow.js";
 import type { StatementsOf } from "./statements.js";
 
@@ -30,6 +30,8 @@ export interface LineOptions {
   readonly counterpartsOf: (reference: TensorKey) => readonly TensorKey[];
   /** Tensors of the candidate of one class hold the same values; undefined for what has no counterpart. */
   readonly classOf: (candidate: TensorKey) => string | undefined;
+  /** The reference's parameter that one of the candidate's was paired with. */
+  readonly twinOf: (parameter: TensorKey) => TensorKey | undefined;
   readonly statementsOf: StatementsOf;
 }
 
@@ -40,6 +42,10 @@ export interface LineContext extends LineOptions {
   readonly isComputing: (file: string, line: number) => boolean;
   /** Frames of ops that make what they should. */
   readonly rightFrames: readonly (readonly Site[])[];
+  /** Frames of ops that do not, or that read what they should not. */
+  readonly wrongFrames: readonly (readonly Site[])[];
+  /** Parameters that the reference reads between the last paired tensors and this one. */
+  readonly parametersBehind: (reference: TensorKey) => ReadonlySet<TensorKey>;
   /**
    * Whether the reference too has an op that reads what one of the candidate's reads beside `base`.
    */
@@ -65,8 +71,11 @@ export function lineContext(options: LineOptions): LineContext {
     verdict === "origin" || verdict === "unknown" ? [] : segment.ops,
   );
   const referenceOf = new Map(judgements.map(({ pair }) => [pair.candidate, pair.reference]));
+  const paired = new Set(referenceOf.values());
+  const graph = segmentGraph(options.reference.observation);
   return {
     ...options,
+    parametersBehind: (key) => new Set(segmentOf(key, paired, graph).parameters),
     hasReferenceOp: (op, base) => {
       const others = op.inputs.filter((key) => key !== base).map((key) => referenceOf.get(key));
       return others.some(
@@ -75,6 +84,12 @@ export function lineContext(options: LineOptions): LineContext {
     },
     isWrongRead: (op, position) => wrong.has(`${op.id} ${position}`),
     isComputing: (file, line) => computing.has(`${file}:${line}`),
+    wrongFrames: judgements
+      .filter(({ verdict }) => verdict === "origin")
+      .flatMap(({ pair, segment }) => {
+        const reads = explanations.get(pair.candidate)?.reads.map(({ reader }) => reader);
+        return (reads ?? segment.ops.slice(-1)).map((op) => op.frames);
+      }),
     rightFrames: [...new Set(right)]
       .filter((op) => !faulty.has(op) && isDataOp(op, candidate.observation))
       .map((op) => op.frames),
@@ -88,15 +103,20 @@ export function lineContext(options: LineOptions): LineContext {
  */
 export function framesAtFault(
   frames: readonly Site[],
-  { rightFrames }: Pick<LineContext, "rightFrames">,
+  { rightFrames, wrongFrames }: Pick<LineContext, "rightFrames" | "wrongFrames">,
 ): readonly Site[] {
   let depth = 0;
   while (depth < frames.length - 1) {
     const [here, caller] = [frames[depth], frames[depth + 1]];
-    const callers = rightFrames.flatMap((right) =>
-      right.flatMap((site, at) => (isSamePlace(site, here) ? [right[at + 1]] : [])),
-    );
-    if (callers.length === 0 || callers.some((other) => isSamePlace(other, caller))) break;
+    const callersIn = (all: LineContext["rightFrames"]) =>
+      all.flatMap((one) =>
+        one.flatMap((site, at) => (isSamePlace(site, here) ? [one[at + 1]] : [])),
+      );
+    const right = callersIn(rightFrames);
+    // Wrong from everywhere but where it does not matter: then it is the line.
+    const isWrongElsewhere = callersIn(wrongFrames).some((other) => !isSamePlace(other, caller));
+    if (right.length === 0 || right.some((other) => isSamePlace(other, caller))) break;
+    if (isWrongElsewhere) break;
     depth++;
   }
   return frames.slice(depth);

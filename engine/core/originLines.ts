@@ -75,7 +75,7 @@ function linesOfExtraStep(judgement: Judgement, context: LineContext): BlamedLin
 
 /** Lines of the segment's ops: the one that makes the tensor first, then backwards. */
 function linesOfOp(judgement: Judgement, context: LineContext): BlamedLine[] {
-  const lines: BlamedLine[] = [];
+  const lines: BlamedLine[] = [...callOfOtherLayer(judgement, context)];
   for (const op of dataOps(judgement, context).toReversed()) {
     if (op.constructedAt) {
       lines.push({ site: op.constructedAt, why: "makes the layer with its settings" });
@@ -89,6 +89,23 @@ function linesOfOp(judgement: Judgement, context: LineContext): BlamedLine[] {
     lines.push({ site: own, why: isFirst ? "makes the tensor that differs" : between });
   }
   return lines;
+}
+
+/** The call that holds all ops which read parameters, where none of these is one that the reference reads here. */
+function callOfOtherLayer(judgement: Judgement, context: LineContext): BlamedLine[] {
+  const { segment, pair } = judgement;
+  const twins = segment.parameters.map((key) => context.twinOf(key));
+  const read = context.parametersBehind(pair.reference);
+  const isOther = twins.every((twin) => twin !== undefined && !read.has(twin));
+  if (twins.length < 2 || read.size === 0 || !isOther) return [];
+  const readers = segment.ops.filter((op) =>
+    op.inputs.some((input) => segment.parameters.includes(input)),
+  );
+  const call = commonFrames(readers.map((op) => op.frames)).at(-1);
+  const isBelow = readers.every((op) => op.frames[0] !== call);
+  return call && isBelow
+    ? [{ site: call, why: "what it calls reads the parameters of another layer throughout" }]
+    : [];
 }
 
 const between =

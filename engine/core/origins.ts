@@ -5,7 +5,7 @@ import type { Judgement } from "./judge.js";
 import { explainedCause } from "./explainedCause.js";
 import type { Explanation } from "./explanation.js";
 import { splitTensorName } from "./names.js";
-import type { Side } from "./lineContext.js";
+import type { LineOptions, Side } from "./lineContext.js";
 import { findLines } from "./originLines.js";
 import type { StatementsOf } from "./statements.js";
 import { consumers, producers, type Observation, type ObservedOp } from "./observation.js";
@@ -41,6 +41,7 @@ export interface OriginOptions {
   readonly explanations: ReadonlyMap<string, Explanation>;
   /** Candidate tensors that hold what a tensor of the reference holds. */
   readonly counterpartsOf: (reference: string) => readonly string[];
+  readonly twinOf: LineOptions["twinOf"];
   /** Tensors of the candidate of one class hold the same values. */
   readonly classOf: (candidate: string) => string | undefined;
   readonly statementsOf: StatementsOf;

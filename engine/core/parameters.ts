@@ -66,6 +66,14 @@ export function compareParameters(
   const byNormalisedName = uniqueBy(reference, (r) => normalisedName(r.name));
   const ownNormalisedName = uniqueBy(candidate, (c) => normalisedName(c.name));
   for (const [name, c] of ownNormalisedName) take(c, byNormalisedName.get(name), "normalisedName");
+  // A dictionary of weights puts its own name before the reference's: "weights.blocks.0.bias".
+  for (const c of candidate) {
+    const named = reference.filter((r) => c.name.endsWith(`.${r.name}`));
+    const others = candidate.filter(
+      (other) => named[0] && other.name.endsWith(`.${named[0].name}`),
+    );
+    if (named.length === 1 && others.length === 1) take(c, named[0], "normalisedName");
+  }
   for (const c of candidate) {
     if (paired.has(c) || isConstant(c.value)) continue;
     const same = [...open].filter((r) => relation(r.value, c.value).status !== "other");

@@ -85,6 +85,7 @@ export async function compareCandidate(
     explanations,
     counterpartsOf: counterparts(pairing.pairs, parameters.findings, index),
     classOf: (key) => index.classOf(pairOf.get(key)?.reference ?? ""),
+    twinOf: (key) => findingOf.get(key)?.reference?.tensor,
     statementsOf,
     ...(replay && { onReference: replay.onReferenceParameters }),
   });

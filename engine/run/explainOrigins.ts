@@ -31,7 +31,7 @@ export interface ExplainOptions {
 }
 
 /** What is tried for one origin, and for all of them together: a fault must not cost more than the comparison. */
-const limits = { evaluations: 40, inAll: 1200, segmentOps: 60, origins: 48 };
+const limits = { evaluations: 40, inAll: 1200, segmentOps: 200, origins: 48 };
 /** What is left must be this much smaller than what was introduced. */
 const explainedShare = 0.05;
 /** Rounding of other kernels, as in the look-up of values. */
@@ -156,7 +156,10 @@ function startExplaining({
     const isOther = (key: TensorKey): boolean =>
       index.classOf(key) === undefined || index.classOf(key) !== ownClass;
     const reads = new Set(slots.map((slot) => slot.own));
-    const open = [...read.frontier, ...read.parameters].filter((key) => !reads.has(key));
+    // In the order in which they are read: weights of one shape are told apart by it.
+    const order = new Set(read.ops.flatMap((op) => op.inputs));
+    const entering = new Set([...read.frontier, ...read.parameters]);
+    const open = [...order].filter((key) => entering.has(key) && !reads.has(key));
     const known = [...read.frontier, ...read.parameters].filter((key) => reads.has(key));
     const replaceBy = function* (wanted: TensorKey): Iterable<Hypothesis> {
       for (const slot of slots) {

@@ -142,7 +142,6 @@ export async function pairByValue(
       if (counterparts.length === 0) tried.add(pair.candidate);
       for (const counterpart of counterparts) {
         take(counterpart.match, counterpart.candidate, "lockstep");
-        tried.add(counterpart.candidate);
         narrowed = true;
       }
     }

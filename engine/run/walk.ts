@@ -64,6 +64,7 @@ export function startWalk({
   const graph = segmentGraph(candidate);
   const referenceGraph = segmentGraph(reference);
   const readers = consumers(candidate);
+  const classOf = (tensor: TensorKey): string => index.classOf(tensor) ?? tensor;
   const substitutions = new WeakMap<TensorPair, TensorValue>();
   const substitutionOf = (pair: TensorPair): TensorValue | undefined => {
     const known = substitutions.get(pair) ?? substitutionFor(pair, reference, candidate);
@@ -79,6 +80,9 @@ export function startWalk({
     }
     return replaced;
   };
+  const twinOf = new Map(
+    parameters.findings.map(({ candidate: { tensor }, reference: r }) => [tensor, r?.tensor]),
+  );
   let evaluations = 0;
 
   const onReference: Walk["onReference"] = (ends) => {
@@ -138,10 +142,29 @@ export function startWalk({
     };
     for (const key of pending.slice(0, limits.tensors)) {
       const best = await bestCounterpart(key, question);
-      if (best) return [{ candidate: key, match: best }];
+      if (best) return [await furtherOn({ candidate: key, ...best }, question)];
     }
     return wrongTogether(pending, question);
   };
+
+  /**
+   * What follows may match although it is the next op that should give this: a bias on all keys of an attention leaves its
+   * softmax as it is. Then more matches with the tensor in the place of that op's result.
+   */
+  async function furtherOn(
+    { candidate: key, match, score }: Counterpart & { readonly score: number },
+    question: Question,
+  ): Promise<Counterpart> {
+    const shape = candidate.tensors.get(key)?.shape ?? [];
+    const next = tensorsAfter(key, question.segment)
+      .filter((other) => !pairs.has(other) && other !== question.pair.candidate)
+      .filter((other) => sameShape(candidate.tensors.get(other)?.shape ?? [], shape))
+      .slice(0, 2);
+    for (const other of next) {
+      if ((await scoreOf(other, match, question)) > score) return { candidate: other, match };
+    }
+    return { candidate: key, match };
+  }
 
   /** Turns of a loop do the same wrong thing several times, and mending one of them mends nothing after it. */
   async function wrongTogether(
@@ -155,7 +178,11 @@ export function startWalk({
       const match =
         optionsFor(key, question).find((option) =>
           haveSameInputs(key, option.reference, question),
-        ) ?? (own.length === 1 ? own[0] : undefined);
+        ) ??
+        (own.length === 1 ? own[0] : undefined) ??
+        onlyOne(
+          optionsFor(key, question).filter((option) => readsMore(option.reference, key, question)),
+        );
       if (!site || !match) continue;
       const line = `${site.file}:${site.line} ${graph.producerOf.get(key)?.kind}`;
       const known = byLine.get(line);
@@ -227,43 +254,68 @@ export function startWalk({
   function haveSameInputs(key: TensorKey, other: TensorKey, { cuts, matched }: Question): boolean {
     const own = segmentOf(key, cuts, graph);
     const wanted = segmentOf(other, matched, referenceGraph);
-    const classOf = (tensor: TensorKey): string => index.classOf(tensor) ?? tensor;
     const held = new Set(own.frontier.map((tensor) => classOf(pairs.get(tensor)?.reference ?? "")));
     const read = new Set(wanted.frontier.map(classOf));
-    return held.size === read.size && [...read].every((one) => held.has(one));
+    const twins = own.parameters.map((tensor) => twinOf.get(tensor));
+    return isSameSet(held, read) && isSameSet(new Set(twins), new Set(wanted.parameters));
+  }
+
+  /** Whether a reference tensor is made from all that a candidate tensor is made from, and from more. */
+  function readsMore(other: TensorKey, key: TensorKey, { cuts, matched }: Question): boolean {
+    const own = segmentOf(key, cuts, graph).frontier;
+    const read = new Set(
+      segmentOf(other, matched, referenceGraph).frontier.map((tensor) => classOf(tensor)),
+    );
+    return (
+      own.length > 0 &&
+      own.length < read.size &&
+      own.every((tensor) => read.has(classOf(pairs.get(tensor)?.reference ?? "")))
+    );
   }
 
   async function bestCounterpart(
     key: TensorKey,
     question: Question,
-  ): Promise<ValueMatch | undefined> {
-    const { pair, segment, between, replaced, values } = question;
-    const own = values.get(key);
-    if (!own) return undefined;
-    const after = tensorsAfter(key, segment);
+  ): Promise<{ match: ValueMatch; score: number } | undefined> {
     let best: { match: ValueMatch; score: number } | undefined;
     for (const match of optionsFor(key, question)) {
-      if (evaluations++ >= limits.evaluations) break;
-      signal.throwIfAborted();
-      const value = substitutionFor({ ...match, candidate: key }, reference, candidate);
-      if (!value || sameBytes(value.bytes, own.bytes)) continue;
-      const made = await program.evaluate(
-        { outputs: after, replaced: new Map([...replaced, [key, value]]), parameters: repairs },
-        signal,
-      );
-      const classes = new Set<string>();
-      for (const [tensor, result] of made) {
-        const before = values.get(tensor);
-        if (before && sameBytes(before.bytes, result.bytes)) continue;
-        const rejoined =
-          tensor === pair.candidate
-            ? !differs(pair, index, result) && index.classOf(pair.reference)
-            : firstClass(index.matches(result), between.unmatched);
-        if (rejoined && rejoined !== index.classOf(match.reference)) classes.add(rejoined);
-      }
-      if (classes.size > (best?.score ?? 0)) best = { match, score: classes.size };
+      if (evaluations >= limits.evaluations) break;
+      const score = await scoreOf(key, match, question);
+      if (score > (best?.score ?? 0)) best = { match, score };
     }
-    return best?.match;
+    return best;
+  }
+
+  /** How many of the reference's tensors are found after a tensor when it is replaced, and were not before. */
+  async function scoreOf(
+    key: TensorKey,
+    match: ValueMatch,
+    { pair, segment, between, replaced, values }: Question,
+  ): Promise<number> {
+    signal.throwIfAborted();
+    const own = values.get(key);
+    const value = substitutionFor({ ...match, candidate: key }, reference, candidate);
+    if (!value || !own || sameBytes(value.bytes, own.bytes)) return 0;
+    evaluations++;
+    const made = await program.evaluate(
+      {
+        outputs: tensorsAfter(key, segment),
+        replaced: new Map([...replaced, [key, value]]),
+        parameters: repairs,
+      },
+      signal,
+    );
+    const classes = new Set<string>();
+    for (const [tensor, result] of made) {
+      const before = values.get(tensor);
+      if (before && sameBytes(before.bytes, result.bytes)) continue;
+      const rejoined =
+        tensor === pair.candidate
+          ? !differs(pair, index, result) && index.classOf(pair.reference)
+          : firstClass(index.matches(result), between.unmatched);
+      if (rejoined && rejoined !== index.classOf(match.reference)) classes.add(rejoined);
+    }
+    return classes.size;
   }
 
   /** What an op would give that should not be there: one of the tensors at which its segment begins. */
@@ -303,6 +355,14 @@ export function startWalk({
   }
 
   return { onReference, isOfParameter, parameters: () => parameters, firstWrong };
+}
+
+function onlyOne<T>(items: readonly T[]): T | undefined {
+  return items.length === 1 ? items[0] : undefined;
+}
+
+function isSameSet<T>(a: ReadonlySet<T>, b: ReadonlySet<T>): boolean {
+  return a.size === b.size && [...b].every((one) => a.has(one));
 }
 
 /** A pair that differs on the reference's values, and what is known about the ops that lead to it. */

@@ -133,6 +133,7 @@ export async function pairByValue(
         differs(pair as TensorPair, index, values.get((pair as TensorPair).candidate)),
       ) as TensorPair[];
     let narrowed = false;
+    const next: TensorPair[] = [];
     for (const pair of differing) {
       if (await walk.isOfParameter(pair)) {
         tried.add(pair.candidate);
@@ -142,9 +143,12 @@ export async function pairByValue(
       if (counterparts.length === 0) tried.add(pair.candidate);
       for (const counterpart of counterparts) {
         take(counterpart.match, counterpart.candidate, "lockstep");
+        // What leads to it is looked at next: it need not be the line itself.
+        next.push(pairs.get(counterpart.candidate) as TensorPair);
         narrowed = true;
       }
     }
+    differing = [...differing, ...next];
     if (!narrowed) break;
   }
   return { pairing: addPairs(given, found, candidate), parameters: walk.parameters() };

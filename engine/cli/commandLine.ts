@@ -73,6 +73,10 @@ export async function runCommandLine(args: readonly string[], terminal: Terminal
     .option("--no-cache", "run the script although nothing has changed")
     .option("--report <path>", "also write the whole report there, as JSON")
     .option(
+      "--outputs <folder>",
+      "also write what was compared of a script's final outputs, as .npy",
+    )
+    .option(
       "--save-run-file <path>",
       "write down what was compared of a script, to run it so again",
     )
@@ -126,6 +130,7 @@ interface GivenOptions {
   readonly cache: boolean;
   readonly report?: string;
   readonly saveRunFile?: string;
+  readonly outputs?: string;
   readonly format: "text" | "json";
   readonly logLevel: LogLevel;
   readonly m?: string;
@@ -154,6 +159,7 @@ function wantedRun(
   const script = {
     args: rest,
     ...(given.saveRunFile !== undefined && { saveAs: path.resolve(cwd, given.saveRunFile) }),
+    ...(given.outputs !== undefined && { outputs: path.resolve(cwd, given.outputs) }),
     ...(given.byteBudget !== undefined && { byteBudget: given.byteBudget * 2 ** 20 }),
   };
   if (given.m !== undefined) return { ...common, script: { ...script, module: given.m } };
@@ -175,6 +181,12 @@ function wantedRun(
     return refusal(
       "--save-run-file writes down how a script is compared, and this is a run file already",
       "Name a script, or copy the run file.",
+    );
+  }
+  if (given.outputs !== undefined) {
+    return refusal(
+      "--outputs writes what a script computed, and this is a run file",
+      "Name a script, or leave the option out.",
     );
   }
   return { ...common, runFile: absolute };

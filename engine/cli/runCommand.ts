@@ -43,6 +43,8 @@ export interface ScriptTarget {
   readonly module?: string;
   readonly args: readonly string[];
   readonly byteBudget?: number;
+  /** Absolute; folder for what was compared of the final outputs. */
+  readonly outputs?: string;
   /** Absolute; where to write the run file that does the same again. */
   readonly saveAs?: string;
 }
@@ -116,7 +118,7 @@ function common(
 
 async function runTarget(
   options: RunCommandOptions,
-  { script, module = "", args, byteBudget, saveAs }: ScriptTarget,
+  { script, module = "", args, byteBudget, outputs, saveAs }: ScriptTarget,
   terminal: Terminal,
   progress: Progress,
   signal: AbortSignal,
@@ -137,6 +139,7 @@ async function runTarget(
         interpreter,
         agentFolder,
         ...(byteBudget !== undefined && { byteBudget }),
+        ...(outputs !== undefined && { outputs }),
         ...(stdin && { stdin }),
         onOutput: (_, text) => {
           progress.clear();

@@ -23,6 +23,7 @@ import { pairVerdict } from "../core/verdicts.js";
 import type { Implementation, Pair, Problem, Repair } from "../protocol/report.js";
 import type { ComparisonRules } from "../protocol/runFile.js";
 import { fromWire } from "../protocol/wire.js";
+import { comparedOutputs, type ComparedOutput } from "./finalOutputs.js";
 import type { ObservedImplementation } from "./observe.js";
 import { requireSameInputs } from "./sameInputs.js";
 import { pairByValue } from "./pairByValue.js";
@@ -41,6 +42,8 @@ export interface ComparedCandidate {
   readonly pair: Pair;
   readonly parameters: Implementation["parameters"];
   readonly problems: readonly Problem[];
+  /** The final outputs that could be compared. */
+  readonly outputs: readonly ComparedOutput[];
 }
 
 /** Compares one candidate with the reference: parameters first, then every pair, origins, proof and coverage. */
@@ -89,6 +92,7 @@ export async function compareCandidate(
     if (cause) row.cause = cause;
   }
   return {
+    outputs: comparedOutputs(reference, candidate, judgements),
     parameters: reportParameters(reference, candidate, parameters),
     problems: [
       ...candidate.problems,

@@ -13,6 +13,7 @@ import {
 } from "./captureCalls.js";
 import { compareCalls } from "./compareCalls.js";
 import { describeCapture } from "./describeCapture.js";
+import { writeOutputs } from "./finalOutputs.js";
 import { relativeToBase } from "./sources.js";
 
 export interface ScriptOptions extends ScriptRun, Omit<CaptureSettings, "executor"> {
@@ -25,6 +26,8 @@ export interface ScriptOptions extends ScriptRun, Omit<CaptureSettings, "executo
   /** Candidates to compare. Default: all that were found. */
   readonly candidates?: readonly string[];
   readonly rules?: ComparisonRules;
+  /** Folder for what was compared of the final outputs. */
+  readonly outputs?: string;
   /** Limit for the script as a whole, and for one evaluation. Default: 600,000 and 120,000. */
   readonly timeoutMs?: number;
   readonly onProgress: (stage: string, fraction?: number) => void;
@@ -73,6 +76,11 @@ export async function runScript(options: ScriptOptions): Promise<ScriptReport> {
       torch,
       folder,
     });
+    if (options.outputs !== undefined) {
+      for (const { candidate, result } of compared) {
+        await writeOutputs(options.outputs, candidate.id, result.outputs);
+      }
+    }
     const ended = describeCapture(index, result, base);
     const report = await assembleReport({
       startedAt,

@@ -42,7 +42,6 @@ export interface ComparedCandidate {
   readonly pair: Pair;
   readonly parameters: Implementation["parameters"];
   readonly problems: readonly Problem[];
-  /** The final outputs that could be compared. */
   readonly outputs: readonly ComparedOutput[];
 }
 

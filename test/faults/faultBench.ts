@@ -97,9 +97,15 @@ async function dryRun(
   python: string,
 ): Promise<number> {
   const files: string[] = [];
+  let wrong = 0;
   for (const one of cases) {
     const copy = path.join(folder, one.id.replace("/", "-"));
-    await plantCase(one, root, copy);
+    try {
+      await plantCase(one, root, copy);
+    } catch (error) {
+      wrong++;
+      console.error(error instanceof Error ? error.message : error);
+    }
     files.push(...new Set(one.edits.map(({ file }) => path.join(copy, file))));
   }
   const program =
@@ -113,7 +119,7 @@ async function dryRun(
   console.log(
     `${cases.length - honest} faults and ${honest} honest variants apply; ${held} of them are held out`,
   );
-  return status === 0 ? 0 : 1;
+  return status === 0 && wrong === 0 ? 0 : 1;
 }
 
 async function inParallel<A, B>(

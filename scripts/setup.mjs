@@ -32,15 +32,15 @@ const tripyPackages = ["nvtripy==0.1.7", "colored==2.3.2"];
 
 /**
  * @param {{ tests: boolean }} wanted without tests what `npm run parity` needs: npm packages and the build; with them
- * everything that `npm test` needs.
+ * everything that `npm test` needs. `withPython`: the Python environment of the tests alone.
  */
-export async function setup({ tests }) {
+export async function setup({ tests, withPython = tests }) {
   needNode();
   await installNpmPackages();
   await buildBundles();
+  if (tests) await installSystemPackages();
+  if (withPython) await installPython();
   if (!tests) return;
-  await installSystemPackages();
-  await installPython();
   await installCodeWeb();
 }
 

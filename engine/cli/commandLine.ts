@@ -76,6 +76,7 @@ export async function runCommandLine(args: readonly string[], terminal: Terminal
     )
     .option("--no-cache", "run the script although nothing has changed")
     .option("--report <path>", "also write the whole report there, as JSON")
+    .option("--outputs <folder>", "also write what was compared of the final outputs, as .npy")
     .option(
       "--save-run-file <path>",
       "write down what was compared of a script, to run it so again",
@@ -131,6 +132,7 @@ interface GivenOptions {
   readonly report?: string;
   readonly saveRunFile?: string;
   readonly repro?: string;
+  readonly outputs?: string;
   readonly format: "text" | "json";
   readonly logLevel: LogLevel;
   readonly m?: string;
@@ -152,8 +154,8 @@ function wantedRun(
     ...(given.report !== undefined && { report: path.resolve(cwd, given.report) }),
     ...(given.python !== undefined && { python: interpreterAt(given.python, cwd) }),
     ...(given.repro !== undefined && { repro: path.resolve(cwd, given.repro) }),
-    // A report of the cache has no tensors.
-    useCache: given.cache && given.repro === undefined,
+    ...(given.outputs !== undefined && { outputs: path.resolve(cwd, given.outputs) }),
+    useCache: given.cache,
     format: given.format,
     logLevel: given.logLevel,
     command,

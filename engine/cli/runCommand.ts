@@ -5,6 +5,7 @@ import type { Problem, Report } from "../protocol/report.js";
 import type { Provider } from "../protocol/runFile.js";
 import { UserError } from "../protocol/userError.js";
 import { runParity } from "../run/runParity.js";
+import { writeOutputs } from "../run/finalOutputs.js";
 import { writeRepros } from "../run/repro.js";
 import type { ScriptOptions } from "../run/runScript.js";
 import { requireScript } from "../run/captureCalls.js";
@@ -32,6 +33,8 @@ export interface RunCommandOptions {
   readonly useCache: boolean;
   /** Absolute; a folder for a script that shows each origin alone. */
   readonly repro?: string;
+  /** Absolute; a folder for what was compared of the final outputs. */
+  readonly outputs?: string;
   /** Absolute. */
   readonly report?: string;
   readonly format: "text" | "json";
@@ -63,7 +66,7 @@ export async function runCommand(options: RunCommandOptions, terminal: Terminal)
       ? await runTarget(options, options.script, terminal, progress, cancel.signal)
       : await runParity({
           ...common(options, terminal),
-          ...keepsRepros(options, terminal, terminal.cwd),
+          ...keepsValues(options, terminal, terminal.cwd),
           runFile: options.runFile ?? "",
           ...(isInside(terminal.cwd, options.runFile ?? "") && { base: terminal.cwd }),
           scripts: {
@@ -120,14 +123,18 @@ function common(
 }
 
 /** Sources are named relative to the terminal's folder, or to the script's where that is outside it. */
-function keepsRepros(
-  { repro }: RunCommandOptions,
+function keepsValues(
+  { repro, outputs }: RunCommandOptions,
   { cwd, stderr }: Terminal,
   folder: string,
 ): Pick<ScriptOptions, "onCompared"> {
-  if (repro === undefined) return {};
+  if (repro === undefined && outputs === undefined) return {};
   return {
     onCompared: async ({ compared }) => {
+      for (const { candidate, result } of outputs === undefined ? [] : compared) {
+        await writeOutputs(outputs as string, candidate.id, result.outputs);
+      }
+      if (repro === undefined) return;
       const repros = compared.flatMap(({ result }) => result.repros());
       const written = await writeRepros(repro, isInside(cwd, folder) ? cwd : folder, repros);
       const where = path.relative(cwd, repro) || ".";
@@ -156,7 +163,7 @@ async function runTarget(
     const report = await runScriptCached(
       {
         ...common(options, terminal),
-        ...keepsRepros(options, terminal, folder),
+        ...keepsValues(options, terminal, folder),
         target,
         args,
         cwd,

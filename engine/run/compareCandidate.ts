@@ -17,6 +17,7 @@ import { indexValues, type ValueIndex } from "../core/valueIndex.js";
 import type { Implementation, Pair, Problem, Repair } from "../protocol/report.js";
 import type { ComparisonRules } from "../protocol/runFile.js";
 import { fromWire } from "../protocol/wire.js";
+import { comparedOutputs, type ComparedOutput } from "./finalOutputs.js";
 import type { ObservedImplementation } from "./observe.js";
 import { requireSameInputs } from "./sameInputs.js";
 import { reproOf, type OriginRepro } from "./repro.js";
@@ -42,6 +43,7 @@ export interface ComparedCandidate {
   readonly problems: readonly Problem[];
   /** Each origin alone, for those who want to see it so. */
   readonly repros: () => readonly OriginRepro[];
+  readonly outputs: readonly ComparedOutput[];
 }
 
 /** Compares one candidate with the reference: parameters first, then every pair, origins, proof and coverage. */
@@ -114,6 +116,7 @@ export async function compareCandidate(
   return {
     repros: () =>
       found.flatMap((one) => (replay && reproOf(reference, candidate, one, replay, pairOf)) ?? []),
+    outputs: comparedOutputs(reference, candidate, judgements),
     parameters: reportParameters(reference, candidate, parameters),
     problems: [
       ...candidate.problems,

@@ -17,7 +17,8 @@ export async function runScriptCached(
   options: ScriptOptions,
   { env, useCache }: CacheChoice,
 ): Promise<Report> {
-  if (!useCache) return (await runScript(options)).report;
+  // A report of an earlier run has no tensors.
+  if (!useCache || options.onCompared) return (await runScript(options)).report;
   const startedAt = new Date();
   const cache = createRunCache({ folder: defaultCacheFolder(env) });
   const request = requestOf(options, env);

@@ -1,6 +1,7 @@
 import type { Origin, Parameter, Site } from "../protocol/report.js";
 import { fromWire, toWire } from "../protocol/wire.js";
 import { causeOfOp, causeOfParameter } from "./causes.js";
+import { sampleLengths } from "./causes/sampleLengths.js";
 import type { Judgement } from "./judge.js";
 import { explainedCause } from "./explainedCause.js";
 import type { Explanation } from "./explanation.js";
@@ -163,10 +164,11 @@ function toOrigin(group: readonly OriginInstance[], options: OriginOptions): Fou
   const parameters = [
     ...new Set(group.map((g) => g.parameter).filter((p) => p !== undefined)),
   ] as ParameterFinding[];
-  const reference = options.reference.tensors.get(lead.judgement.pair.reference)?.value;
+  const referenceTensor = options.reference.tensors.get(lead.judgement.pair.reference);
+  const reference = referenceTensor?.value;
   const candidate = options.onReference?.get(lead.judgement.pair.candidate);
   const cause = lead.parameter
-    ? causeOfParameter(lead.parameter)
+    ? causeOfParameter(lead.parameter, options.reference.parameters)
     : lead.explanation
       ? explainedCause(lead.explanation, options.reference, options.candidate)
       : lead.judgement.pair.shapeReason !== undefined
@@ -179,7 +181,10 @@ function toOrigin(group: readonly OriginInstance[], options: OriginOptions): Fou
         : reference &&
           candidate &&
           lead.judgement.pair.alignment &&
-          causeOfOp(reference, candidate, lead.judgement.pair.alignment);
+          causeOfOp(reference, candidate, lead.judgement.pair.alignment, {
+            referenceLayout: referenceTensor?.layout,
+            lengths: sampleLengths(options.reference),
+          });
   return {
     judgements: group.map((g) => g.judgement),
     parameters,

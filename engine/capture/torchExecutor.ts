@@ -24,6 +24,8 @@ export interface TorchEvaluation {
     readonly position: number;
     readonly value: TensorValue;
   }[];
+  /** What only makes replaced tensors need not run. */
+  readonly isTrial?: boolean;
   /** In float64 throughout, narrowing casts left out. */
   readonly double: boolean;
 }
@@ -129,6 +131,7 @@ export function createTorchExecutor(options: CreateTorchExecutorOptions): TorchE
           parameters: await given("parameters", request.parameters),
           operands: await operands(request.operands ?? []),
           double: request.double,
+          trial: request.isTrial ?? false,
           to: file("to"),
         },
         options.timeoutMs,

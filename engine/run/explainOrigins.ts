@@ -288,7 +288,7 @@ function startExplaining({
       const operands = changes.map(({ slot, value }) => ({ ...placeOf(slot), value }));
       const outputs = [pair.candidate];
       const made = await program.evaluate(
-        { outputs, replaced, parameters: repairs, operands },
+        { outputs, replaced, parameters: repairs, operands, isTrial: true },
         signal,
       );
       const value = made.get(pair.candidate);

@@ -27,6 +27,11 @@ export interface Evaluation {
   readonly corrected?: Values;
   /** Values for parameters instead of the candidate's own. */
   readonly parameters?: Values;
+  /**
+   * For a hypothesis that is tested by a gate: what only makes replaced tensors need not run. Replaced tensors may lie
+   * otherwise in memory than computed ones, which rounds sums differently.
+   */
+  readonly isTrial?: boolean;
   /** Single operands: other readers of the tensors that they are keep reading these. */
   readonly operands?: readonly OperandValue[];
   /** All floats in float64, casts to narrower ones left out. */

@@ -14,6 +14,7 @@ export interface TorchExecutor {
       readonly correct: ReadonlyMap<string, TensorValue>;
       readonly parameters: ReadonlyMap<string, TensorValue>;
       readonly operands: readonly OperandValue[];
+      readonly isTrial: boolean;
       readonly double: boolean;
     },
     signal: AbortSignal,
@@ -37,6 +38,7 @@ export function torchProgram(trace: string, executor: TorchExecutor): Program {
         corrected = none,
         parameters = none,
         operands = [],
+        isTrial = false,
         double = false,
       },
       signal,
@@ -49,6 +51,7 @@ export function torchProgram(trace: string, executor: TorchExecutor): Program {
         correct: corrected,
         parameters,
         operands,
+        isTrial,
         double,
       };
       return (await executor.evaluate(request, signal)).values;

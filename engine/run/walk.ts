@@ -91,7 +91,7 @@ export function startWalk({
     const keys = new Set(segments.flatMap(({ ops }) => ops.flatMap((op) => op.outputs)));
     const outputs = [...keys].filter((key) => candidate.tensors.get(key)?.value);
     const replaced = replacements(new Set(segments.flatMap(({ frontier }) => frontier)));
-    return program.evaluate({ outputs, replaced, parameters: repairs }, signal);
+    return program.evaluate({ outputs, replaced, parameters: repairs, isTrial: true }, signal);
   };
 
   const isOfParameter: Walk["isOfParameter"] = async (pair) => {
@@ -112,6 +112,7 @@ export function startWalk({
             outputs: [pair.candidate],
             replaced: replacements(segment.frontier),
             parameters: repaired,
+            isTrial: true,
           },
           signal,
         );
@@ -197,7 +198,10 @@ export function startWalk({
         if (value) replaced.set(key, value);
       }
       const outputs = [question.pair.candidate];
-      const made = await program.evaluate({ outputs, replaced, parameters: repairs }, signal);
+      const made = await program.evaluate(
+        { outputs, replaced, parameters: repairs, isTrial: true },
+        signal,
+      );
       if (!differs(question.pair, index, made.get(question.pair.candidate))) return group;
     }
     return [];
@@ -302,6 +306,7 @@ export function startWalk({
         outputs: tensorsAfter(key, segment),
         replaced: new Map([...replaced, [key, value]]),
         parameters: repairs,
+        isTrial: true,
       },
       signal,
     );

@@ -30,6 +30,8 @@ class Request(NamedTuple):
     # Values for single operands: by an output of the op and the operand's position.
     operands: Dict[Tuple[int, int], Any]
     double: bool
+    # What only makes replaced tensors need not run.
+    trial: bool
     # Compares each op's results with the recorded ones and goes on with these: every mismatch is of its own making.
     verify: bool
 
@@ -79,10 +81,10 @@ class Evaluation:
 
     def _run(self) -> None:
         trace = self._trace
-        # What only tells how replaced tensors were made is left out where a hypothesis about one operand is tested.
-        given = set(self._request.replace) - self._wanted if self._request.operands and not trace.writers else set()
+        given = set(self._request.replace) - self._wanted if self._request.trial and not trace.writers else set()
         needed = trace.needed_ops(self._wanted, given)
-        writers = [index for index in needed if index in set(trace.writers)]
+        written = set(trace.writers)
+        writers = [index for index in needed if index in written]
         self._writes_follow = bool(writers)
         read: List[int] = [t for index in needed for t in trace.ops[index]["inputs"] if t is not None]
         last_use = {t: index for index in needed for t in trace.ops[index]["inputs"]}

@@ -5,7 +5,7 @@ Evaluates the ops of recorded torch traces again, on other values.
 imports torch once and ends when the pipe closes.
 
 First it says {"ready": true, "torch": version} or {"ready": false, "code", "error"}. A request:
-  {id, trace, outputs: [tensor…], replace?, correct?, parameters?: {tensors: [tensor…], file}, operands?: {tensors: [0, 1…], slots: [[reader, position]…], file}, double, to, verify?}
+  {id, trace, outputs: [tensor…], replace?, correct?, parameters?: {tensors: [tensor…], file}, operands?: {tensors: [0, 1…], slots: [[reader, position]…], file}, double, trial?, to, verify?}
 where each `file` is a safetensors file keyed by tensor ids, as is the file `to` that the answer names:
   {id, file, unavailable: {tensor: reason}, mismatches?, recorded?} or {id, code, error}.
 """
@@ -68,6 +68,7 @@ class Replayer:
             parameters=self._given(message.get("parameters")),
             operands=self._operands(message.get("operands")),
             double=bool(message.get("double", False)),
+            trial=bool(message.get("trial", False)),
             verify=bool(message.get("verify", False)),
         )
         evaluation = Evaluation(torch, trace, request)

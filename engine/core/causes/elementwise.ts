@@ -7,7 +7,7 @@ const fewest = 4;
 
 /** Nothing at all arrived. */
 export function allZero({ cc, rr, places }: Frame): Cause | undefined {
-  if (cc > 0 || rr === 0 || places.length < 2) return undefined;
+  if (cc > 0 || rr === 0 || places.length < fewest) return undefined;
   return {
     kind: "zero",
     text: "is zero everywhere: looks as if it was never written",
@@ -39,9 +39,15 @@ export function scaleCause(
   shapes: readonly (readonly number[])[],
 ): Cause | undefined {
   const { rr, dd, places, r, c } = frame;
-  if (places.length < 2 || rr === 0 || dd === 0) return undefined;
+  if (places.length < fewest || rr === 0 || dd === 0) return undefined;
   let cr = 0;
-  for (const i of places) cr += (c[i] as number) * (r[i] as number);
+  let notZero = 0;
+  for (const i of places) {
+    cr += (c[i] as number) * (r[i] as number);
+    if (r[i] !== 0) notZero++;
+  }
+  // One number is any other number, scaled.
+  if (notZero < fewest) return undefined;
   const scale = cr / rr;
   if (scale === 1 || scale === 0) return undefined;
   const remaining = remainingAfter(frame, (x) => scale * x);
@@ -62,7 +68,7 @@ export function scaleCause(
 
 export function offsetCause(frame: Frame): Cause | undefined {
   const { dd, places, r, c } = frame;
-  if (places.length < 2 || dd === 0) return undefined;
+  if (places.length < fewest || dd === 0) return undefined;
   let sum = 0;
   for (const i of places) sum += (c[i] as number) - (r[i] as number);
   const offset = sum / places.length;

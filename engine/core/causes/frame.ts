@@ -9,6 +9,7 @@ import type { TensorValue } from "../tensorValue.js";
 export const explainedShare = 1e-3;
 /** A difference near the type's own rounding is explained less exactly: then this share may remain, if rounding makes it. */
 const explainedUpToRounding = 0.1;
+const fewestUpToRounding = 8;
 
 /**
  * Both tensors in the reference's element order: candidate values are put where the alignment says they belong, so that
@@ -105,7 +106,9 @@ export function highestRemaining(frame: Frame): number {
   return Math.max(explainedShare ** 2 * base, lenientLimit(frame));
 }
 
-function lenientLimit({ dd, cc, roundOff }: Frame): number {
+function lenientLimit({ dd, cc, roundOff, places }: Frame): number {
+  // A tenth of a few differences is left by chance too often.
+  if (places.length < fewestUpToRounding) return 0;
   return Math.min(explainedUpToRounding ** 2 * Math.min(dd, cc), (2 * roundOff) ** 2 * cc);
 }
 

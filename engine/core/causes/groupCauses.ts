@@ -74,7 +74,10 @@ function scaledGroups(frame: Frame, partition: Partition, sums: GroupSums): Caus
   const { unit, lengthOf } = partition;
   const used = [...scales.keys()].filter((g) => (sums.rr[g] as number) > 0);
   const factors = used.map((g) => scales[g] as number);
-  const scaled = factors.filter((s) => Math.abs(s - 1) > sameFactor).length;
+  const changed = used.filter((g) => Math.abs((scales[g] as number) - 1) > sameFactor);
+  const scaled = changed.length;
+  // A group with one number in it has a factor whatever happened to it.
+  if (changed.some((g) => (sums.notZero[g] as number) < fewestPerGroup)) return undefined;
   const least = factors.reduce((a, b) => Math.min(a, b), Infinity);
   const most = factors.reduce((a, b) => Math.max(a, b), -Infinity);
   const evidence = {
@@ -91,7 +94,7 @@ function scaledGroups(frame: Frame, partition: Partition, sums: GroupSums): Caus
   }
   const span = `(${figure(least)} to ${figure(most)})`;
   if (scaled > 0 && 2 * scaled <= used.length) {
-    const [one] = new Set(factors.filter((s) => Math.abs(s - 1) > sameFactor));
+    const one = scales[changed[0] as number];
     return {
       kind: "groupScale",
       text: `looks scaled in ${scaled} of ${plural(used.length, unit)}${scaled === 1 ? ` (by ${figure(one as number)})` : ` ${span}`} and equal elsewhere`,

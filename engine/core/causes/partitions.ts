@@ -70,7 +70,8 @@ function rowUnit({ unit }: Partition): string {
 
 export interface GroupSums {
   readonly count: Float64Array;
-  readonly sumR: Float64Array;
+  /** Elements of the reference that are not zero. */
+  readonly notZero: Float64Array;
   readonly sumD: Float64Array;
   readonly rr: Float64Array;
   readonly cr: Float64Array;
@@ -82,7 +83,7 @@ export function groupSums({ r, c, places }: Frame, { groups, groupOf }: Partitio
   const zeros = (): Float64Array => new Float64Array(groups);
   const sums = {
     count: zeros(),
-    sumR: zeros(),
+    notZero: zeros(),
     sumD: zeros(),
     rr: zeros(),
     cr: zeros(),
@@ -94,7 +95,7 @@ export function groupSums({ r, c, places }: Frame, { groups, groupOf }: Partitio
     const x = r[i] as number;
     const y = c[i] as number;
     (sums.count[g] as number)++;
-    (sums.sumR[g] as number) += x;
+    if (x !== 0) (sums.notZero[g] as number)++;
     (sums.sumD[g] as number) += y - x;
     (sums.rr[g] as number) += x * x;
     (sums.cr[g] as number) += x * y;

@@ -11,7 +11,14 @@ export function describeScale(
 ): { text: string; fits: readonly string[] } {
   const fits = sizeNames(scale, shapes).slice(0, 2);
   const named = fits.length > 0 ? `, ${fits.join(" or ")},` : "";
-  return { text: `${scale.toPrecision(6)}${asRatio(scale)}${named}`, fits };
+  return { text: `${digits(scale)}${asRatio(scale)}${named}`, fits };
+}
+
+/** Six digits; what is nearly 1 by how far it is from it. */
+function digits(scale: number): string {
+  const beyond = scale - 1;
+  if (Math.abs(beyond) >= 1e-4) return scale.toPrecision(6);
+  return `(1 ${beyond < 0 ? "−" : "+"} ${Math.abs(beyond).toPrecision(3)})`;
 }
 
 /** A ratio of small whole numbers says more than a decimal: 1.125 is 27/24. */

@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { noise, range } from "../tensors.js";
 import { at, build, cause, count, jagged, kind, padded, r, rounded, shape } from "./causeOf.js";
@@ -21,6 +22,40 @@ describe("look-alikes are not named", () => {
     ["a tensor of four numbers", [2, 2], [1, 2, 3, 4], [2, 1, 4, 3.5]],
   ] as const)("%s", (_, form, reference, candidate) => {
     expect(cause(form, reference, candidate)).toBeUndefined();
+  });
+
+  it("scattered and general noise of any size, in tensors of any shape", () => {
+    const anyShape = fc.array(fc.integer({ min: 1, max: 6 }), { minLength: 1, maxLength: 4 });
+    const property = fc.property(
+      anyShape,
+      fc.integer({ min: 1, max: 2 ** 31 }),
+      fc.constantFrom(1e-6, 1e-2, 1),
+      fc.constantFrom(0.1, 0.3, 1),
+      (form, seed, size, share) => {
+        const values = noise(count(form), seed);
+        const added = noise(count(form), seed + 7919);
+        const hits = noise(count(form), seed + 104729);
+        const other = values.map((x, i) =>
+          Math.abs(hits[i] ?? 0) < share ? x + size * (added[i] ?? 0) : x,
+        );
+        expect(cause(form, values, other)).toBeUndefined();
+      },
+    );
+    fc.assert(property, { seed: 5, numRuns: 1000 });
+  });
+
+  it("a factor or a shift of three numbers, which fit by chance", () => {
+    expect(cause([3], [1, 2, 3], [2, 4, 6])).toBeUndefined();
+    expect(cause([3], [1, 2, 4], [2, 3, 5])).toBeUndefined();
+    expect(cause([6], [0, 0, 5, 0, 0, 0], [0, 0, 4, 0, 0, 0])).toBeUndefined();
+    const oneHot = build([8, 6], (n, d) => (n % 6 === d ? 1 : 0));
+    expect(
+      cause(
+        [8, 6],
+        oneHot,
+        oneHot.map((x, i) => (i < 18 ? x * 0.9 : x)),
+      ),
+    ).toBeUndefined();
   });
 
   it("with layouts either", () => {
@@ -58,6 +93,16 @@ describe("a function of each element", () => {
     );
     expect(found).toMatchObject({ kind: "scale", confidence: "likely" });
     expect(found?.text).toContain(text);
+  });
+
+  it("scale by less than six digits show", () => {
+    const found = cause(
+      shape,
+      r,
+      r.map((x) => x * (1 + 5e-6)),
+    );
+    expect(found?.text).toContain("every element is (1 + 0.00000500");
+    expect(found?.confidence).toBe("possible");
   });
 
   it("does not name sizes for 2 and 1/2, which have many reasons", () => {

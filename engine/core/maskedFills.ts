@@ -7,8 +7,8 @@ export const fillThreshold = 1e30;
 
 /**
  * The magnitude over which a tensor's numbers are masked fills. −1e9 in attention scores is one as much as −3e38: beside it
- * every norm is blind to the scores. It shows by a gap: at least two numbers, and one in two hundred, of one sign and within
- * a factor of two, a hundred times beyond all others.
+ * every norm is blind to the scores. It shows by a gap: at least two numbers, and one in two hundred, of one sign, about
+ * 1e4 at least and within two hundredths of one another (a score was added to each), a hundred times beyond all others.
  */
 export function fillsBeyond(value: TensorValue): number {
   if (!isFloat(value.dtype)) return fillThreshold;
@@ -23,8 +23,9 @@ export function fillLimitOf(dtype: DType, beyond: number): number {
 }
 
 const known = new WeakMap<TensorValue, number>();
-const leastFill = 1e3;
+const leastFill = 9.9e3;
 const gap = 100;
+const spread = 0.02;
 const leastShare = 1 / 200;
 
 function findGap(value: TensorValue): number {
@@ -50,7 +51,7 @@ function findGap(value: TensorValue): number {
   visit((x) => {
     const size = Math.abs(x);
     if (!(size <= fillThreshold)) return;
-    if (size < largest / 2) others = Math.max(others, size);
+    if (size < largest * (1 - spread)) others = Math.max(others, size);
     else {
       fills++;
       if (x < 0) negative++;

@@ -15,7 +15,7 @@ import { sameShape } from "../core/shapes.js";
 import type { TensorValue } from "../core/tensorValue.js";
 import type { ValueIndex } from "../core/valueIndex.js";
 import { fromWire } from "../protocol/wire.js";
-import type { OperandValue, Program, Values } from "./program.js";
+import { evaluateTrial, type OperandValue, type Program, type Values } from "./program.js";
 import { substitutionFor } from "./replay.js";
 
 export interface ExplainOptions {
@@ -287,8 +287,9 @@ function startExplaining({
       signal.throwIfAborted();
       const operands = changes.map(({ slot, value }) => ({ ...placeOf(slot), value }));
       const outputs = [pair.candidate];
-      const made = await program.evaluate(
-        { outputs, replaced, parameters: repairs, operands, isTrial: true },
+      const made = await evaluateTrial(
+        program,
+        { outputs, replaced, parameters: repairs, operands },
         signal,
       );
       const value = made.get(pair.candidate);

@@ -1,5 +1,6 @@
 import type { TensorKey } from "../core/observation.js";
 import type { TensorValue } from "../core/tensorValue.js";
+import { RunnerFailure } from "../runner/executor.js";
 
 export type Values = ReadonlyMap<TensorKey, TensorValue>;
 
@@ -46,3 +47,23 @@ export interface OperandValue {
   readonly position: number;
   readonly value: TensorValue;
 }
+
+/**
+ * Evaluates a hypothesis, which may put values where they cannot be computed with (an index beyond its table): nothing
+ * comes out of it then.
+ * @throws as `evaluate` when the executor dies or does not answer.
+ */
+export async function evaluateTrial(
+  program: Program,
+  request: Omit<Evaluation, "isTrial">,
+  signal: AbortSignal,
+): Promise<Values> {
+  try {
+    return await program.evaluate({ ...request, isTrial: true }, signal);
+  } catch (error) {
+    if (error instanceof RunnerFailure && refusals.has(error.code)) return new Map();
+    throw error;
+  }
+}
+
+const refusals: ReadonlySet<RunnerFailure["code"]> = new Set(["model-refused", "bad-feeds"]);

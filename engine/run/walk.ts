@@ -13,7 +13,7 @@ import { segmentGraph, segmentOf, type Segment } from "../core/segments.js";
 import { sameShape } from "../core/shapes.js";
 import type { TensorValue } from "../core/tensorValue.js";
 import type { ValueIndex, ValueMatch } from "../core/valueIndex.js";
-import type { Program, Values } from "./program.js";
+import { evaluateTrial, type Program, type Values } from "./program.js";
 import { fittedParameters, substitutionFor } from "./replay.js";
 
 /** How far a hypothesis is followed, and how many are tried: a fault must not cost more than the comparison itself. */
@@ -91,7 +91,7 @@ export function startWalk({
     const keys = new Set(segments.flatMap(({ ops }) => ops.flatMap((op) => op.outputs)));
     const outputs = [...keys].filter((key) => candidate.tensors.get(key)?.value);
     const replaced = replacements(new Set(segments.flatMap(({ frontier }) => frontier)));
-    return program.evaluate({ outputs, replaced, parameters: repairs, isTrial: true }, signal);
+    return evaluateTrial(program, { outputs, replaced, parameters: repairs }, signal);
   };
 
   const isOfParameter: Walk["isOfParameter"] = async (pair) => {
@@ -107,12 +107,12 @@ export function startWalk({
         const paired = pairParameter(parameters, own.tensor, counterpart, "use");
         const repaired = fittedParameters(paired.findings.filter(isFaulty), () => false);
         if (!repaired.has(own.tensor)) continue;
-        const made = await program.evaluate(
+        const made = await evaluateTrial(
+          program,
           {
             outputs: [pair.candidate],
             replaced: replacements(segment.frontier),
             parameters: repaired,
-            isTrial: true,
           },
           signal,
         );
@@ -198,10 +198,7 @@ export function startWalk({
         if (value) replaced.set(key, value);
       }
       const outputs = [question.pair.candidate];
-      const made = await program.evaluate(
-        { outputs, replaced, parameters: repairs, isTrial: true },
-        signal,
-      );
+      const made = await evaluateTrial(program, { outputs, replaced, parameters: repairs }, signal);
       if (!differs(question.pair, index, made.get(question.pair.candidate))) return group;
     }
     return [];
@@ -301,12 +298,12 @@ export function startWalk({
     const value = substitutionFor({ ...match, candidate: key }, reference, candidate);
     if (!value || !own || sameBytes(value.bytes, own.bytes)) return 0;
     evaluations++;
-    const made = await program.evaluate(
+    const made = await evaluateTrial(
+      program,
       {
         outputs: tensorsAfter(key, segment),
         replaced: new Map([...replaced, [key, value]]),
         parameters: repairs,
-        isTrial: true,
       },
       signal,
     );

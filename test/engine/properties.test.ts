@@ -43,6 +43,7 @@ afterAll(async () => {
 });
 
 const { signal } = new AbortController();
+const statementsOf = () => [];
 
 function input(plan: Plan): TensorValue {
   const shape = [rows, width];
@@ -116,7 +117,7 @@ async function compared(
   const x = input(plan);
   const r = await observed("reference", reference, x);
   const c = await observed("port", candidate, x);
-  const result = await compareCandidate(r, c, { rules: {}, signal });
+  const result = await compareCandidate(r, c, { rules: {}, signal, statementsOf });
   return { result, change: changeAt("out", r, c) };
 }
 
@@ -164,7 +165,11 @@ describe("any model", () => {
           reference,
           turned ? paddedLayout(lengths) : jaggedLayout(lengths),
         );
-        const result = await compareCandidate(laidOut, candidate, { rules: {}, signal });
+        const result = await compareCandidate(laidOut, candidate, {
+          rules: {},
+          signal,
+          statementsOf,
+        });
         expect(lines(result.pair)).toEqual([]);
         expect(["pass", "warn"]).toContain(result.pair.verdict);
         const compared = result.pair.rows.filter((row) => row.reference && row.candidate);

@@ -1,8 +1,9 @@
 """One evaluation of a recorded torch trace on other values."""
 
 import contextlib
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
+from .evaluation_request import BadRequest, Request
 from .fbgemm_double import double_form
 from .recorded_trace import ALIAS, RecordedTrace
 from .replayed_tensors import bits_equal, difference, has_type, index_of, like, storage, tensors_in
@@ -13,27 +14,6 @@ from .torch_operations import schemas_of
 from .torch_values import dense_values, dtype_name
 
 _CASTS = {"torch.Tensor.float", "torch.Tensor.half", "torch.Tensor.bfloat16"}
-
-
-class BadRequest(Exception):
-    pass
-
-
-class Request(NamedTuple):
-    outputs: List[int]
-    # Their readers get this value.
-    replace: Dict[int, Any]
-    # Their readers get what is computed plus this.
-    correct: Dict[int, Any]
-    # Values of tensors that no op makes.
-    parameters: Dict[int, Any]
-    # Values for single operands: by an output of the op and the operand's position.
-    operands: Dict[Tuple[int, int], Any]
-    double: bool
-    # What only makes replaced tensors need not run.
-    trial: bool
-    # Compares each op's results with the recorded ones and goes on with these: every mismatch is of its own making.
-    verify: bool
 
 
 class Evaluation:

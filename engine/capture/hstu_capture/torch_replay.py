@@ -20,8 +20,9 @@ import threading
 import traceback
 from typing import Any, Dict, Optional, Sequence, TextIO, Tuple
 
+from .evaluation_request import BadRequest, Request
 from .recorded_trace import TraceCache, UnreadableTrace, read_values, write_values
-from .torch_evaluation import BadRequest, Evaluation, Request
+from .torch_evaluation import Evaluation
 
 _CACHE_BYTES = 512 * 1024 * 1024
 

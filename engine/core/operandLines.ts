@@ -38,6 +38,7 @@ export function linesOfOperand(explanation: Explanation, context: LineContext): 
     return [...ofOther, ...uses, ...declared];
   }
   if (explanation.kind === "transposed") return uses;
+  uses.unshift(...makerFromTheSame(explanation, context));
   if (explanation.kind === "layout") return [...rearrangements(operand, context), ...uses];
   if (ofOther.length > 0) return [...ofOther, ...uses];
   const { taker, tensor } = whereTaken(first, context);
@@ -56,6 +57,29 @@ export function linesOfOperand(explanation: Explanation, context: LineContext): 
 }
 
 const readsWrong = "reads the wrong operand";
+
+/** The op that makes the wrong tensor of all that the reference makes the right one of, which nothing else is. */
+function makerFromTheSame(
+  { kind, reads }: Explanation,
+  { candidate, reference, counterpartsOf }: LineContext,
+): BlamedLine[] {
+  const [{ operand, wanted }] = reads as [WrongRead];
+  const maker = candidate.makerOf.get(operand);
+  const right = reference.makerOf.get(wanted);
+  const [site] = maker?.frames ?? [];
+  if (!maker || !right || !site) return [];
+  if (kind !== "layout" && counterpartsOf(wanted).length > 0) return [];
+  const held = right.inputs.map((key) =>
+    counterpartsOf(key).filter((k) => maker.inputs.includes(k)),
+  );
+  const isSame =
+    held.length > 1 &&
+    held.every((keys) => keys.length > 0) &&
+    maker.inputs.every((key) => held.some((keys) => keys.includes(key)));
+  return isSame
+    ? [{ site, why: "makes another tensor of what the reference makes the right one of" }]
+    : [];
+}
 
 /** The views that laid a tensor out as it is, the last first. */
 function rearrangements(operand: TensorKey, { candidate }: LineContext): BlamedLine[] {

@@ -79,9 +79,12 @@ export async function pairByValue(
       if (match) take(match, key, by);
     }
   };
-  /** A name says less than values do: a variable may hold what another one holds in the reference. */
+  /**
+   * A name says less than values do: a variable may hold what another one holds in the reference. And what a fault makes may
+   * look like another tensor of the reference.
+   */
   const isDoubtful = (pair: TensorPair, value: TensorValue): boolean =>
-    (pair.pairedBy === "name" || pair.pairedBy === "normalisedName") &&
+    ["name", "normalisedName", "signature"].includes(pair.pairedBy) &&
     !pair.isOutput &&
     differs(pair, index, value);
   const own = (key: TensorKey): TensorValue | undefined => candidate.tensors.get(key)?.value;

@@ -216,9 +216,22 @@ export function startWalk({
     const keys = ops.flatMap((op) => op.outputs).filter((key) => key !== end);
     const isNew = (key: TensorKey): boolean => {
       const own = index.classOf(key);
-      return own !== undefined && !matchedClasses.has(own);
+      if (own === undefined) return false;
+      return !matchedClasses.has(own) || isMadeAnew(key);
     };
     return { all: new Set(keys), unmatched: new Set(keys.filter(isNew)) };
+  }
+
+  /** Whether an op of the reference makes more than a copy or another view of what it reads. */
+  function isMadeAnew(key: TensorKey): boolean {
+    const maker = referenceGraph.producerOf.get(key);
+    const own = reference.tensors.get(key)?.value;
+    if (!maker || !own || maker.inputs.length === 0) return false;
+    return maker.inputs.every((input) => {
+      if (isRearrangement(maker, key, input, reference)) return false;
+      const value = reference.tensors.get(input)?.value;
+      return !value || !sameBytes(value.bytes, own.bytes);
+    });
   }
 
   /** What a tensor should perhaps have been, the likeliest first. */

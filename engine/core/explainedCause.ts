@@ -45,6 +45,7 @@ function nameOf(key: TensorKey, observation: Observation): string {
   const given = [...observation.parameters, ...observation.inputs].find(
     ({ tensor }) => tensor === key,
   );
-  const name = observation.tensors.get(key)?.names[0];
-  return given?.name ?? (name === undefined ? "a tensor" : splitTensorName(name).local);
+  const tensor = observation.tensors.get(key);
+  const name = tensor?.names[0];
+  return given?.name ?? (name ? splitTensorName(name).local : (tensor?.description ?? "a tensor"));
 }

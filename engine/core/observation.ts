@@ -31,12 +31,16 @@ export interface ObservedOp {
   readonly call?: number;
   /** Where the user made the library's module in whose code the op ran. */
   readonly constructedAt?: Site;
+  /** What a recorded op got beside tensors; `operands` names the tensors' places in its signature. */
+  readonly attributes?: Readonly<Record<string, unknown>>;
 }
 
 export interface ObservedTensor {
   readonly key: TensorKey;
   /** Names in the user's source, best first; see `TraceTensor.names`. */
   readonly names: readonly string[];
+  /** What it is where the source has no name for it. */
+  readonly description?: string;
   readonly dtype: DType;
   readonly shape: readonly number[];
   readonly layout: Layout;

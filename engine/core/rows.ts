@@ -114,7 +114,8 @@ function referenceOnlyRows(
   for (const op of reference.ops) {
     for (const key of op.outputs) {
       const tensor = reference.tensors.get(key);
-      if (!isDataTensor(tensor) || !tensor.value || paired.has(key)) continue;
+      // The steps of a fused op are no rows of their own.
+      if (!isDataTensor(tensor) || !tensor.value || paired.has(key) || tensor.description) continue;
       rows.push({
         ...identity(tensor, stageOfTensor(tensor, op, stages), op),
         id: `reference:${key}`,

@@ -1,19 +1,11 @@
-import { relL2 } from "../core/difference.js";
-import { judgePairs, type Judgement } from "../core/judge.js";
-import { producers, type TensorKey } from "../core/observation.js";
+import type { TensorKey } from "../core/observation.js";
 import { findOrigins, type FoundOrigin } from "../core/origins.js";
-import { pairTensors, type Pairing, type TensorPair } from "../core/pairing.js";
-import {
-  compareParameters,
-  pairLeftoversByShape,
-  type ParameterComparison,
-  type ParameterFinding,
-} from "../core/parameters.js";
-import { makeRows, rowId, stageOfTensor } from "../core/rows.js";
-import { coverage, segmentGraph, segmentOf, type Segment } from "../core/segments.js";
+import type { TensorPair } from "../core/pairing.js";
+import { compareParameters, type ParameterFinding } from "../core/parameters.js";
+import { makeRows, rowId } from "../core/rows.js";
+import { coverage } from "../core/segments.js";
 import type { StatementsOf } from "../core/statements.js";
-import type { TensorValue } from "../core/tensorValue.js";
-import { indexValues, type ValueIndex } from "../core/valueIndex.js";
+import type { ValueIndex } from "../core/valueIndex.js";
 import type { Implementation, Pair, Problem, Repair } from "../protocol/report.js";
 import type { ComparisonRules } from "../protocol/runFile.js";
 import { fromWire } from "../protocol/wire.js";
@@ -21,11 +13,10 @@ import { comparedOutputs, type ComparedOutput } from "./finalOutputs.js";
 import type { ObservedImplementation } from "./observe.js";
 import { requireSameInputs } from "./sameInputs.js";
 import { reproOf, type OriginRepro } from "./repro.js";
-import { pairByValue } from "./pairByValue.js";
+import { judgeCandidate } from "./judgeCandidate.js";
 import { explainOrigins, type ProvenExplanation } from "./explainOrigins.js";
 import { declarationProblems, reportPair } from "./reportPair.js";
 import { prove } from "./prove.js";
-import { replayCandidate, runReplaced, type ReplayWithRepairs } from "./replay.js";
 import { parameterProblems, reportParameters } from "./reportParameters.js";
 
 export interface CompareOptions {
@@ -48,20 +39,20 @@ export interface ComparedCandidate {
 
 /** Compares one candidate with the reference: parameters first, then every pair, origins, proof and coverage. */
 export async function compareCandidate(
-  reference: ObservedImplementation,
+  original: ObservedImplementation,
   candidate: ObservedImplementation,
   { rules, signal, statementsOf, inputsAreKnown = false }: CompareOptions,
 ): Promise<ComparedCandidate> {
-  if (!inputsAreKnown) requireSameInputs(reference, candidate);
-  const r = reference.observation;
+  if (!inputsAreKnown) requireSameInputs(original, candidate);
   const c = candidate.observation;
-  const index = indexValues(r);
-  const { judgements, pairing, parameters, replay, segments } = await judgeWithLeftovers(
-    reference,
-    candidate,
-    compareParameters(r.parameters, c.parameters, rules.parameterPairs),
-    { rules, signal, index },
+  const given = compareParameters(
+    original.observation.parameters,
+    c.parameters,
+    rules.parameterPairs,
   );
+  const { reference, index, judgements, pairing, parameters, replay, segments } =
+    await judgeCandidate(original, candidate, given, { rules, signal });
+  const r = reference.observation;
   const { program } = candidate;
   const explanations =
     program && replay
@@ -154,18 +145,6 @@ async function leastProof(
   return less?.proves ? { found: telling, repair: less } : { found: supposed, repair };
 }
 
-interface Judged {
-  readonly judgements: readonly Judgement[];
-  readonly pairing: Pairing;
-  readonly segments: ReadonlyMap<TensorKey, Segment>;
-  readonly replay?: ReplayWithRepairs;
-  readonly parameters: ParameterComparison;
-}
-
-interface JudgeOptions extends Pick<CompareOptions, "rules" | "signal"> {
-  readonly index: ValueIndex;
-}
-
 /** Candidate tensors by what they hold of the reference. */
 function counterparts(
   pairs: readonly TensorPair[],
@@ -184,154 +163,4 @@ function counterparts(
     if (reference) add(reference.tensor, candidate.tensor);
   }
   return (reference) => found.get(classOf(reference)) ?? [];
-}
-
-/**
- * Judges, and where a difference comes from ops that read a parameter without a counterpart, judges again with those
- * that are left over paired by shape. That holds if the reference's values in their place explain every such difference.
- */
-async function judgeWithLeftovers(
-  reference: ObservedImplementation,
-  candidate: ObservedImplementation,
-  parameters: ParameterComparison,
-  options: JudgeOptions,
-): Promise<Judged> {
-  const compared = await judge(reference, candidate, parameters, options);
-  const unpaired = new Set(
-    compared.parameters.findings
-      .filter((f) => f.reference === undefined)
-      .map((f) => f.candidate.tensor),
-  );
-  const suspects = compared.judgements.filter(
-    ({ verdict, segment }) =>
-      verdict === "origin" && segment.parameters.some((parameter) => unpaired.has(parameter)),
-  );
-  if (suspects.length === 0) return compared;
-  const guessed = pairLeftoversByShape(compared.parameters);
-  const again = await judge(reference, candidate, guessed, options);
-  const judgedAgain = new Map(again.judgements.map((j) => [j.pair.candidate, j]));
-  const areExplained = suspects.every(({ pair }) => {
-    const judgement = judgedAgain.get(pair.candidate);
-    return (
-      judgement?.introducedByOps !== undefined &&
-      judgement.introducedByOps <= fromWire(judgement.gate.value)
-    );
-  });
-  return areExplained ? again : compared;
-}
-
-async function judge(
-  reference: ObservedImplementation,
-  candidate: ObservedImplementation,
-  given: ParameterComparison,
-  { rules, signal, index }: JudgeOptions,
-): Promise<Judged> {
-  const r = reference.observation;
-  const c = candidate.observation;
-  const { program } = candidate;
-  const makerOf = producers(r);
-  const stageOf = (pair: TensorPair): string => {
-    const tensor = r.tensors.get(pair.reference);
-    return tensor ? stageOfTensor(tensor, makerOf.get(pair.reference), rules.stages) : "";
-  };
-  const run = program && { program, observation: c };
-  const { pairing, parameters } = await pairByValue(pairTensors(r, c, rules.pairs), {
-    reference: r,
-    candidate: c,
-    program,
-    index,
-    parameters: given,
-    signal,
-  });
-  const judgeWith = async (pairing: Pairing): Promise<Judged> => {
-    const segments = segmentsOf(pairing.pairs, candidate);
-    const replay =
-      run && (await replayCandidate(run, r, pairing.pairs, parameters.findings, segments, signal));
-    const judgements = judgePairs(pairing.pairs, {
-      reference: r,
-      candidate: c,
-      segments,
-      stageOf,
-      ...(replay && { replay }),
-      tolerances: rules.tolerances ?? {},
-      expected: rules.expected ?? [],
-    });
-    return { judgements, pairing, segments, parameters, ...(replay && { replay }) };
-  };
-
-  const first = await judgeWith(pairing);
-  const supposed = first.judgements.filter(
-    ({ pair, verdict }) => verdict === "origin" && !pair.isOutput && pair.pairedBy !== "declared",
-  );
-  if (!run || !first.replay || supposed.length === 0) return first;
-  const suspects = new Set(supposed.map((judgement) => judgement.pair));
-  const without = await runReplaced(
-    run,
-    r,
-    first.pairing.pairs.filter((pair) => !suspects.has(pair)),
-    first.replay.repairs,
-    first.pairing.pairs.map((pair) => pair.candidate),
-    signal,
-  );
-  const mistaken = supposed.filter((suspect) => isMistakenPair(suspect, first, without, r));
-  if (mistaken.length === 0) return first;
-  const dropped = new Set(mistaken.map((judgement) => judgement.pair));
-  return judgeWith({
-    ...first.pairing,
-    pairs: first.pairing.pairs.filter((pair) => !dropped.has(pair)),
-    refused: new Map([
-      ...first.pairing.refused,
-      ...mistaken.map(
-        ({ pair }) =>
-          [
-            pair.candidate,
-            `${isByName(pair) ? "same name" : "nearly the same values"} as a reference tensor, but another quantity: what follows matches with the candidate's value and not with the reference's`,
-          ] as const,
-      ),
-    ]),
-  });
-}
-
-/**
- * A pair that nobody declared is a hypothesis. It is given up when what follows matches with the candidate's own value and
- * breaks with the reference's: then the two tensors only look alike.
- */
-function isMistakenPair(
-  suspect: Judgement,
-  { judgements }: Judged,
-  without: ReadonlyMap<TensorKey, TensorValue>,
-  reference: ObservedImplementation["observation"],
-): boolean {
-  const followers = judgements.filter((judgement) =>
-    judgement.segment.frontier.includes(suspect.pair.candidate),
-  );
-  let restored = 0;
-  for (const follower of followers) {
-    const { pair } = follower;
-    const r = reference.tensors.get(pair.reference)?.value;
-    const c = without.get(pair.candidate);
-    if (!r || !c || !pair.alignment) return false;
-    const gate = fromWire(follower.gate.value);
-    const nan = { equalNan: follower.tolerance?.equalNan ?? false };
-    const matchesWithout = relL2(r, c, pair.alignment, nan) <= gate;
-    const matchesWith = (follower.introducedByOps ?? Infinity) <= gate;
-    if (!matchesWithout) return false;
-    if (!matchesWith) restored++;
-  }
-  return restored > 0;
-}
-
-function segmentsOf(
-  pairs: readonly TensorPair[],
-  candidate: ObservedImplementation,
-): Map<TensorKey, Segment> {
-  const graph = segmentGraph(candidate.observation);
-  const cuts = new Set(pairs.filter((pair) => pair.alignment).map((pair) => pair.candidate));
-  return new Map(
-    pairs.map((pair) => [pair.candidate, segmentOf(pair.candidate, cuts, graph)] as const),
-  );
-}
-
-function isByName({ pairedBy }: TensorPair): boolean {
-  return pairedBy === "name" || pairedBy === "normalisedName";
 }

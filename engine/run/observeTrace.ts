@@ -56,6 +56,7 @@ export async function observeTrace({
       outputs: op.outputs.map(String),
       frames: op.stack.map(siteOf),
       instance: op.instance,
+      attributes: op.attributes,
       ...(op.call !== undefined && { call: op.call }),
       ...(op.constructedAt !== undefined && { constructedAt: siteOf(op.constructedAt) }),
     }));

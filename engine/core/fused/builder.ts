@@ -1,0 +1,83 @@
+import type { Observation, ObservedOp, ObservedTensor, TensorKey } from "../observation.js";
+import { fromTensor, product, toTensor, type NdArray } from "./ndarray.js";
+
+/** One tensor within a fused op, or one that it reads. */
+export interface Node extends NdArray {
+  readonly key: TensorKey;
+}
+
+/** The steps of one op as ops of their own: the last one makes what the op makes. */
+export interface Expansion {
+  readonly ops: readonly ObservedOp[];
+  readonly tensors: readonly ObservedTensor[];
+}
+
+/** Writes the steps of a fused op down, each with its value. */
+export interface StepWriter {
+  /** What the op reads under this name of its signature; `at` where a name stands for several. */
+  readonly operand: (role: string, at?: number) => Node | undefined;
+  readonly attribute: (name: string) => unknown;
+  readonly number: (name: string, otherwise: number) => number;
+  /** The op's own first result. */
+  readonly result: () => NdArray | undefined;
+  readonly step: (name: string, value: NdArray, ...reads: readonly Node[]) => Node;
+  /** What the op makes is made of these. */
+  readonly end: (...reads: readonly Node[]) => Expansion | undefined;
+}
+
+/** Steps of a fused op that are too large to be computed only to be looked at. */
+const mostElements = 1 << 25;
+
+export function stepWriter(op: ObservedOp, observation: Observation): StepWriter {
+  const attributes = op.attributes ?? {};
+  const roles = Array.isArray(attributes["operands"]) ? (attributes["operands"] as unknown[]) : [];
+  const word = op.kind.split(".").at(-1) ?? op.kind;
+  const [first = ""] = op.outputs;
+  const made = observation.tensors.get(first);
+  const ops: ObservedOp[] = [];
+  const tensors: ObservedTensor[] = [];
+  let elements = 0;
+  const valueOf = (key: TensorKey) => observation.tensors.get(key)?.value;
+  return {
+    operand: (role, at = 0) => {
+      const positions = roles.flatMap((one, position) => (one === role ? [position] : []));
+      const key = op.inputs[positions[at] ?? -1];
+      const value = key === undefined ? undefined : valueOf(key);
+      return key === undefined || !value ? undefined : { key, ...fromTensor(value) };
+    },
+    attribute: (name) => attributes[name],
+    number: (name, otherwise) => {
+      const value = attributes[name];
+      return typeof value === "number" ? value : otherwise;
+    },
+    result: () => made?.value && fromTensor(made.value),
+    step: (name, value, ...reads) => {
+      const key = `${first}:${name}`;
+      elements += product(value.shape);
+      if (made && elements <= mostElements) {
+        tensors.push({
+          key,
+          names: [],
+          description: `${word}'s ${name}`,
+          dtype: made.dtype,
+          shape: value.shape,
+          layout: { kind: "dense" },
+          value: toTensor(value, made.dtype),
+        });
+        ops.push({
+          ...op,
+          id: `${op.id}:${name}`,
+          kind: `${op.kind}:${name}`,
+          sourceOp: op.id,
+          inputs: reads.map((read) => read.key),
+          outputs: [key],
+        });
+      }
+      return { key, ...value };
+    },
+    end: (...reads) => {
+      if (!made?.value || ops.length === 0 || elements > mostElements) return undefined;
+      return { ops: [...ops, { ...op, inputs: reads.map((read) => read.key) }], tensors };
+    },
+  };
+}

@@ -1,0 +1,224 @@
+import { relL2 } from "../core/difference.js";
+import { expandFused, isFused } from "../core/fused/expand.js";
+import { judgePairs, type Judgement } from "../core/judge.js";
+import { producers, type ObservedOp, type TensorKey } from "../core/observation.js";
+import { pairTensors, type Pairing, type TensorPair } from "../core/pairing.js";
+import { pairLeftoversByShape, type ParameterComparison } from "../core/parameters.js";
+import { stageOfTensor } from "../core/rows.js";
+import { segmentGraph, segmentOf, type Segment } from "../core/segments.js";
+import type { TensorValue } from "../core/tensorValue.js";
+import { indexValues, type ValueIndex } from "../core/valueIndex.js";
+import type { ComparisonRules } from "../protocol/runFile.js";
+import { fromWire } from "../protocol/wire.js";
+import type { ObservedImplementation } from "./observe.js";
+import { pairByValue } from "./pairByValue.js";
+import { replayCandidate, runReplaced, type ReplayWithRepairs } from "./replay.js";
+
+/** Pairs with their verdicts, and what they were judged by. */
+export interface Judged {
+  /** With the fused ops behind a difference written out. */
+  readonly reference: ObservedImplementation;
+  readonly index: ValueIndex;
+  readonly judgements: readonly Judgement[];
+  readonly pairing: Pairing;
+  readonly segments: ReadonlyMap<TensorKey, Segment>;
+  readonly replay?: ReplayWithRepairs;
+  readonly parameters: ParameterComparison;
+}
+
+interface JudgeOptions {
+  readonly rules: ComparisonRules;
+  readonly signal: AbortSignal;
+  readonly index: ValueIndex;
+}
+
+/**
+ * Judges every pair. Where a difference lies in several ops of the candidate and in one of the reference that does the
+ * same at once, that op's steps are looked at too.
+ */
+export async function judgeCandidate(
+  reference: ObservedImplementation,
+  candidate: ObservedImplementation,
+  parameters: ParameterComparison,
+  { rules, signal }: Pick<JudgeOptions, "rules" | "signal">,
+): Promise<Judged> {
+  const judgeWith = (side: ObservedImplementation): Promise<Judged> =>
+    judgeWithLeftovers(side, candidate, parameters, {
+      rules,
+      signal,
+      index: indexValues(side.observation),
+    });
+  const judged = await judgeWith(reference);
+  const observation = expandFused(reference.observation, fusedBehindOrigins(judged));
+  return observation ? judgeWith({ ...reference, observation }) : judged;
+}
+
+/** Fused ops of the reference between the last paired tensors and one that differs because of several ops. */
+function fusedBehindOrigins({ judgements, pairing, reference }: Judged): Set<ObservedOp> {
+  const graph = segmentGraph(reference.observation);
+  const matched = new Set(pairing.pairs.map((pair) => pair.reference));
+  return new Set(
+    judgements
+      .filter(({ verdict, segment }) => verdict === "origin" && segment.ops.length > 1)
+      .flatMap(({ pair }) => segmentOf(pair.reference, matched, graph).ops)
+      .filter(isFused),
+  );
+}
+
+/**
+ * Judges, and where a difference comes from ops that read a parameter without a counterpart, judges again with those
+ * that are left over paired by shape. That holds if the reference's values in their place explain every such difference.
+ */
+async function judgeWithLeftovers(
+  reference: ObservedImplementation,
+  candidate: ObservedImplementation,
+  parameters: ParameterComparison,
+  options: JudgeOptions,
+): Promise<Judged> {
+  const compared = await judge(reference, candidate, parameters, options);
+  const unpaired = new Set(
+    compared.parameters.findings
+      .filter((f) => f.reference === undefined)
+      .map((f) => f.candidate.tensor),
+  );
+  const suspects = compared.judgements.filter(
+    ({ verdict, segment }) =>
+      verdict === "origin" && segment.parameters.some((parameter) => unpaired.has(parameter)),
+  );
+  if (suspects.length === 0) return compared;
+  const guessed = pairLeftoversByShape(compared.parameters);
+  const again = await judge(reference, candidate, guessed, options);
+  const judgedAgain = new Map(again.judgements.map((j) => [j.pair.candidate, j]));
+  const areExplained = suspects.every(({ pair }) => {
+    const judgement = judgedAgain.get(pair.candidate);
+    return (
+      judgement?.introducedByOps !== undefined &&
+      judgement.introducedByOps <= fromWire(judgement.gate.value)
+    );
+  });
+  return areExplained ? again : compared;
+}
+
+async function judge(
+  reference: ObservedImplementation,
+  candidate: ObservedImplementation,
+  given: ParameterComparison,
+  { rules, signal, index }: JudgeOptions,
+): Promise<Judged> {
+  const r = reference.observation;
+  const c = candidate.observation;
+  const { program } = candidate;
+  const makerOf = producers(r);
+  const stageOf = (pair: TensorPair): string => {
+    const tensor = r.tensors.get(pair.reference);
+    return tensor ? stageOfTensor(tensor, makerOf.get(pair.reference), rules.stages) : "";
+  };
+  const run = program && { program, observation: c };
+  const { pairing, parameters } = await pairByValue(pairTensors(r, c, rules.pairs), {
+    reference: r,
+    candidate: c,
+    program,
+    index,
+    parameters: given,
+    signal,
+  });
+  const judgeWith = async (pairing: Pairing): Promise<Judged> => {
+    const segments = segmentsOf(pairing.pairs, candidate);
+    const replay =
+      run && (await replayCandidate(run, r, pairing.pairs, parameters.findings, segments, signal));
+    const judgements = judgePairs(pairing.pairs, {
+      reference: r,
+      candidate: c,
+      segments,
+      stageOf,
+      ...(replay && { replay }),
+      tolerances: rules.tolerances ?? {},
+      expected: rules.expected ?? [],
+    });
+    return {
+      reference,
+      index,
+      judgements,
+      pairing,
+      segments,
+      parameters,
+      ...(replay && { replay }),
+    };
+  };
+
+  const first = await judgeWith(pairing);
+  const supposed = first.judgements.filter(
+    ({ pair, verdict }) => verdict === "origin" && !pair.isOutput && pair.pairedBy !== "declared",
+  );
+  if (!run || !first.replay || supposed.length === 0) return first;
+  const suspects = new Set(supposed.map((judgement) => judgement.pair));
+  const without = await runReplaced(
+    run,
+    r,
+    first.pairing.pairs.filter((pair) => !suspects.has(pair)),
+    first.replay.repairs,
+    first.pairing.pairs.map((pair) => pair.candidate),
+    signal,
+  );
+  const mistaken = supposed.filter((suspect) => isMistakenPair(suspect, first, without, r));
+  if (mistaken.length === 0) return first;
+  const dropped = new Set(mistaken.map((judgement) => judgement.pair));
+  return judgeWith({
+    ...first.pairing,
+    pairs: first.pairing.pairs.filter((pair) => !dropped.has(pair)),
+    refused: new Map([
+      ...first.pairing.refused,
+      ...mistaken.map(
+        ({ pair }) =>
+          [
+            pair.candidate,
+            `${isByName(pair) ? "same name" : "nearly the same values"} as a reference tensor, but another quantity: what follows matches with the candidate's value and not with the reference's`,
+          ] as const,
+      ),
+    ]),
+  });
+}
+
+/**
+ * A pair that nobody declared is a hypothesis. It is given up when what follows matches with the candidate's own value and
+ * breaks with the reference's: then the two tensors only look alike.
+ */
+function isMistakenPair(
+  suspect: Judgement,
+  { judgements }: Judged,
+  without: ReadonlyMap<TensorKey, TensorValue>,
+  reference: ObservedImplementation["observation"],
+): boolean {
+  const followers = judgements.filter((judgement) =>
+    judgement.segment.frontier.includes(suspect.pair.candidate),
+  );
+  let restored = 0;
+  for (const follower of followers) {
+    const { pair } = follower;
+    const r = reference.tensors.get(pair.reference)?.value;
+    const c = without.get(pair.candidate);
+    if (!r || !c || !pair.alignment) return false;
+    const gate = fromWire(follower.gate.value);
+    const nan = { equalNan: follower.tolerance?.equalNan ?? false };
+    const matchesWithout = relL2(r, c, pair.alignment, nan) <= gate;
+    const matchesWith = (follower.introducedByOps ?? Infinity) <= gate;
+    if (!matchesWithout) return false;
+    if (!matchesWith) restored++;
+  }
+  return restored > 0;
+}
+
+function segmentsOf(
+  pairs: readonly TensorPair[],
+  candidate: ObservedImplementation,
+): Map<TensorKey, Segment> {
+  const graph = segmentGraph(candidate.observation);
+  const cuts = new Set(pairs.filter((pair) => pair.alignment).map((pair) => pair.candidate));
+  return new Map(
+    pairs.map((pair) => [pair.candidate, segmentOf(pair.candidate, cuts, graph)] as const),
+  );
+}
+
+function isByName({ pairedBy }: TensorPair): boolean {
+  return pairedBy === "name" || pairedBy === "normalisedName";
+}

@@ -13,6 +13,9 @@ export interface BlamedLine {
   readonly why: string;
 }
 
+/** Where an op stands, and in which instance of a module. */
+export type Placed = Pick<ObservedOp, "frames" | "instance">;
+
 /** What the search for lines knows about one side. */
 export interface Side {
   readonly observation: Observation;
@@ -41,9 +44,9 @@ export interface LineContext extends LineOptions {
   /** Whether something is computed in this line. */
   readonly isComputing: (file: string, line: number) => boolean;
   /** Frames of ops that make what they should. */
-  readonly rightFrames: readonly (readonly Site[])[];
+  readonly rightFrames: readonly Placed[];
   /** Frames of ops that do not, or that read what they should not. */
-  readonly wrongFrames: readonly (readonly Site[])[];
+  readonly wrongFrames: readonly Placed[];
   /** Parameters that the reference reads between the last paired tensors and this one. */
   readonly parametersBehind: (reference: TensorKey) => ReadonlySet<TensorKey>;
   /**
@@ -88,38 +91,53 @@ export function lineContext(options: LineOptions): LineContext {
       .filter(({ verdict }) => verdict === "origin")
       .flatMap(({ pair, segment }) => {
         const reads = explanations.get(pair.candidate)?.reads.map(({ reader }) => reader);
-        return (reads ?? segment.ops.slice(-1)).map((op) => op.frames);
+        return reads ?? segment.ops.slice(-1);
       }),
-    rightFrames: [...new Set(right)]
-      .filter((op) => !faulty.has(op) && isDataOp(op, candidate.observation))
-      .map((op) => op.frames),
+    rightFrames: [...new Set(right)].filter(
+      (op) => !faulty.has(op) && isDataOp(op, candidate.observation),
+    ),
     referenceOf,
   };
 }
 
 /**
  * The frames of an op from the line that is at fault: a line that does right when it is called from elsewhere is not, but
- * the line that calls it. A line that other turns of a loop come to by the same calls says nothing.
+ * the line that calls it. A line that other turns of a loop come to by the same calls says nothing, nor does one that reads
+ * what other instances of its module have otherwise.
  */
 export function framesAtFault(
-  frames: readonly Site[],
-  { rightFrames, wrongFrames }: Pick<LineContext, "rightFrames" | "wrongFrames">,
+  { frames, instance }: Placed,
+  { rightFrames, wrongFrames, statementsOf }: FaultContext,
 ): readonly Site[] {
   let depth = 0;
   while (depth < frames.length - 1) {
-    const [here, caller] = [frames[depth], frames[depth + 1]];
-    const callersIn = (all: LineContext["rightFrames"]) =>
+    const [here, caller] = [frames[depth] as Site, frames[depth + 1]];
+    const callersIn = (all: readonly Placed[]) =>
       all.flatMap((one) =>
-        one.flatMap((site, at) => (isSamePlace(site, here) ? [one[at + 1]] : [])),
+        one.frames.flatMap((site, at) =>
+          isSamePlace(site, here) ? [{ site: one.frames[at + 1], of: one }] : [],
+        ),
       );
     const right = callersIn(rightFrames);
     // Wrong from everywhere but where it does not matter: then it is the line.
-    const isWrongElsewhere = callersIn(wrongFrames).some((other) => !isSamePlace(other, caller));
-    if (right.length === 0 || right.some((other) => isSamePlace(other, caller))) break;
+    const isWrongElsewhere = callersIn(wrongFrames).some(({ site }) => !isSamePlace(site, caller));
+    if (right.length === 0 || right.some(({ site }) => isSamePlace(site, caller))) break;
     if (isWrongElsewhere) break;
+    if (right.every(({ of }) => of.instance !== instance) && readsOwnState(here, statementsOf))
+      break;
     depth++;
   }
   return frames.slice(depth);
+}
+
+type FaultContext = Pick<LineContext, "rightFrames" | "wrongFrames" | "statementsOf">;
+
+/** Whether a line reads attributes of the object whose method it stands in. */
+function readsOwnState({ file, line }: Site, statementsOf: StatementsOf): boolean {
+  return statementsOf(file).some(
+    (one) =>
+      one.line <= line && line <= one.endLine && one.reads.some((name) => name.startsWith("self.")),
+  );
 }
 
 /** The names of the variables that hold a tensor, whatever the function. */

@@ -24,7 +24,10 @@ export function linesOfMissingStep(
   const step = stepOp?.frames ?? [];
   // As many calls further out as the reference's reader stands below the step, and out of what does right elsewhere.
   const level = Math.min(toReader?.called.length ?? 0, reader.frames.length - 1);
-  const frames = framesAtFault(reader.frames.slice(level), context);
+  const frames = framesAtFault(
+    { frames: reader.frames.slice(level), instance: reader.instance },
+    context,
+  );
   const readers = lines(frames.slice(0, 1), "reads a tensor to which the reference has done more");
   const { lines: changesNothing, base } = withoutEffect(operand, context);
   const names = new Set([...variablesOf(operand, candidate), ...variablesOf(base, candidate)]);

@@ -18,7 +18,7 @@ import { callKey, commonFrames, flowOf, type Flow } from "./sourceFlow.js";
 export function linesOfOperand(explanation: Explanation, context: LineContext): BlamedLine[] {
   const [first] = explanation.reads as [WrongRead];
   const { reader, operand } = first;
-  const frames = framesAtFault(reader.frames, context);
+  const frames = framesAtFault(reader, context);
   const own = reader.frames[0];
   if (!own || !frames[0]) return [];
   const uses: BlamedLine[] = [

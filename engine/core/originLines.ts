@@ -66,7 +66,7 @@ function linesOfExtraStep(judgement: Judgement, context: LineContext): BlamedLin
   const isCall = ops.some((op) => op.frames.length > common.length);
   const why = "does something that the reference does not do";
   const frames = isCall ? common.toReversed() : (ops.at(-1)?.frames ?? []);
-  const outer = framesAtFault(frames, context)[0];
+  const outer = framesAtFault({ frames, instance: ops.at(-1)?.instance ?? "" }, context)[0];
   return [
     ...(call && outer ? [{ site: outer, why }] : []),
     ...linesOfOp(judgement, context).map(({ site }) => ({ site, why })),
@@ -81,7 +81,7 @@ function linesOfOp(judgement: Judgement, context: LineContext): BlamedLine[] {
       lines.push({ site: op.constructedAt, why: "makes the layer with its settings" });
     }
     const isFirst = lines.length === 0;
-    const [outer] = op.constructedAt || !isFirst ? [] : framesAtFault(op.frames, context);
+    const [outer] = op.constructedAt || !isFirst ? [] : framesAtFault(op, context);
     const own = op.frames[0] as Site;
     if (outer && outer !== own) {
       lines.push({ site: outer, why: "calls what does right when it is called from elsewhere" });

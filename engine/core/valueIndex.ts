@@ -48,11 +48,12 @@ interface Fit {
 
 const lookUp = { relL2: 2e-6, linfRel: 2e-5 };
 /** Fewer elements say too little about where they came from. */
-const fewestElements = 4;
+const fewestElements = 2;
 const sampleSize = 24;
 
-export function indexValues(reference: Observation): ValueIndex {
-  const entries = entriesOf(reference);
+/** @param kept Buffers that the other side may compute. */
+export function indexValues(reference: Observation, kept: readonly TensorKey[] = []): ValueIndex {
+  const entries = entriesOf(reference, kept);
   const entryOf = new Map(entries.map((entry) => [entry.tensor.key, entry]));
   const groups = groupByLayout(entries);
   const fitsOf = new Map<string, readonly Fit[]>();
@@ -101,10 +102,10 @@ export function indexValues(reference: Observation): ValueIndex {
 }
 
 /** What an op of the reference made, and says something: elements that are all the same match by chance. */
-function entriesOf(reference: Observation): Entry[] {
+function entriesOf(reference: Observation, kept: readonly TensorKey[]): Entry[] {
   const entries: Entry[] = [];
   let position = 0;
-  for (const key of producers(reference).keys()) {
+  for (const key of [...kept, ...producers(reference).keys()]) {
     const tensor = reference.tensors.get(key);
     if (!tensor?.value) continue;
     const entry = entryFor(tensor as Entry["tensor"], position++);

@@ -46,7 +46,10 @@ export async function judgeCandidate(
     judgeWithLeftovers(side, candidate, parameters, {
       rules,
       signal,
-      index: indexValues(side.observation),
+      index: indexValues(
+        side.observation,
+        parameters.missing.map(({ tensor }) => tensor),
+      ),
     });
   const judged = await judgeWith(reference);
   const observation = expandFused(reference.observation, fusedBehindOrigins(judged));

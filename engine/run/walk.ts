@@ -1,5 +1,5 @@
 import { sameBytes } from "../core/integerComparison.js";
-import { isRearrangement } from "../core/rearrangement.js";
+import { isRearrangement, isSelection } from "../core/rearrangement.js";
 import { isFaulty } from "../core/origins.js";
 import {
   consumers,
@@ -17,7 +17,14 @@ import { evaluateTrial, type Program, type Values } from "./program.js";
 import { fittedParameters, substitutionFor } from "./replay.js";
 
 /** How far a hypothesis is followed, and how many are tried: a fault must not cost more than the comparison itself. */
-const limits = { lookAhead: 24, perTensor: 26, tensors: 40, evaluations: 400 };
+const limits = {
+  lookAhead: 24,
+  perTensor: 26,
+  tensors: 40,
+  perQuestion: 80,
+  together: 200,
+  evaluations: 600,
+};
 
 export interface WalkOptions {
   readonly reference: Observation;
@@ -42,6 +49,12 @@ export interface Walk {
   onReference(pairs: readonly TensorPair[]): Promise<Values>;
   /** The first tensors of a pair's segment that can be told to be wrong, and what they should have been. */
   firstWrong(pair: TensorPair, values: Values): Promise<readonly Counterpart[]>;
+}
+
+/** What a tensor may be the counterpart of: rank 0 where both are made from the same. */
+interface Option {
+  readonly match: ValueMatch;
+  readonly rank: number;
 }
 
 export interface Counterpart {
@@ -83,6 +96,15 @@ export function startWalk({
   const twinOf = new Map(
     parameters.findings.map(({ candidate: { tensor }, reference: r }) => [tensor, r?.tensor]),
   );
+  const missing = new Set(given.missing.map(({ tensor }) => tensor));
+  const partsOf = new Map<string, Set<string>>();
+  for (const op of reference.ops) {
+    const [base] = op.inputs;
+    if (base === undefined || !isSelection(op)) continue;
+    const parts = partsOf.get(classOf(base)) ?? new Set();
+    for (const output of op.outputs) parts.add(classOf(output));
+    partsOf.set(classOf(base), parts);
+  }
   let evaluations = 0;
 
   const onReference: Walk["onReference"] = (ends) => {
@@ -134,19 +156,40 @@ export function startWalk({
     if (pending.length === 0) return [];
     const question: Question = {
       cuts,
-      matched: pairedReferences(),
+      matched: alike(pairedReferences()),
       pair,
       segment,
       between: referenceBetween(pair),
       replaced: replacements(segment.frontier),
       values,
     };
-    for (const key of pending.slice(0, limits.tensors)) {
-      const best = await bestCounterpart(key, question);
-      if (best) return [await furtherOn({ candidate: key, ...best }, question)];
-    }
-    return wrongTogether(pending, question);
+    // First what is made from the same: that is few, and likelier than anything else.
+    const alone = await wrongAlone(pending, question, (rank) => rank === 0);
+    if (alone) return [alone];
+    const together = await wrongTogether(pending, question);
+    if (together.length > 0) return together;
+    const other = await wrongAlone(pending, question, (rank) => rank > 0);
+    return other ? [other] : [];
   };
+
+  async function wrongAlone(
+    pending: readonly TensorKey[],
+    question: Question,
+    isTried: (rank: number) => boolean,
+  ): Promise<Counterpart | undefined> {
+    const most = evaluations + limits.perQuestion;
+    for (const key of pending.slice(0, limits.tensors)) {
+      let best: { match: ValueMatch; score: number } | undefined;
+      for (const { match, rank } of optionsFor(key, question)) {
+        if (!isTried(rank)) continue;
+        if (evaluations >= Math.min(most, limits.evaluations)) break;
+        const score = await scoreOf([{ candidate: key, match }], question);
+        if (score > (best?.score ?? 0)) best = { match, score };
+      }
+      if (best) return furtherOn({ candidate: key, ...best }, question);
+    }
+    return undefined;
+  }
 
   /**
    * What follows may match although it is the next op that should give this: a bias on all keys of an attention leaves its
@@ -157,12 +200,13 @@ export function startWalk({
     question: Question,
   ): Promise<Counterpart> {
     const shape = candidate.tensors.get(key)?.shape ?? [];
-    const next = tensorsAfter(key, question.segment)
+    const next = tensorsAfter([key], question.segment)
       .filter((other) => !pairs.has(other) && other !== question.pair.candidate)
       .filter((other) => sameShape(candidate.tensors.get(other)?.shape ?? [], shape))
       .slice(0, 2);
     for (const other of next) {
-      if ((await scoreOf(other, match, question)) > score) return { candidate: other, match };
+      if ((await scoreOf([{ candidate: other, match }], question)) > score)
+        return { candidate: other, match };
     }
     return { candidate: key, match };
   }
@@ -172,40 +216,49 @@ export function startWalk({
     pending: readonly TensorKey[],
     question: Question,
   ): Promise<readonly Counterpart[]> {
-    const byLine = new Map<string, Counterpart[]>();
-    for (const key of pending) {
-      const site = graph.producerOf.get(key)?.frames[0];
+    const byLine = new Map<string, (Counterpart & { readonly isSure: boolean })[]>();
+    for (const key of pending.slice(0, limits.together)) {
+      const maker = graph.producerOf.get(key);
+      const site = maker?.frames[0];
       const own = entering(key, segmentOf(key, question.cuts, graph));
+      const options = optionsFor(key, question);
+      const sure = options.find(({ rank }) => rank === 0)?.match;
       const match =
-        optionsFor(key, question).find((option) =>
-          haveSameInputs(key, option.reference, question),
-        ) ??
+        sure ??
         (own.length === 1 ? own[0] : undefined) ??
-        onlyOne(
-          optionsFor(key, question).filter((option) => readsMore(option.reference, key, question)),
-        );
+        onlyOne(options.filter(({ match: m }) => readsMore(m.reference, key, question)))?.match;
       if (!site || !match) continue;
-      const line = `${site.file}:${site.line} ${graph.producerOf.get(key)?.kind}`;
+      const line = `${site.file}:${site.line} ${maker.kind}`;
+      const found = { candidate: key, match, isSure: sure !== undefined };
       const known = byLine.get(line);
-      if (known) known.push({ candidate: key, match });
-      else byLine.set(line, [{ candidate: key, match }]);
+      if (known) known.push(found);
+      else byLine.set(line, [found]);
     }
-    for (const group of byLine.values()) {
-      if (group.length < 2 || evaluations++ >= limits.evaluations) continue;
-      const replaced = new Map(question.replaced);
-      for (const { candidate: key, match } of group) {
-        const value = substitutionFor({ ...match, candidate: key }, reference, candidate);
-        if (value) replaced.set(key, value);
+    for (const all of byLine.values()) {
+      const sure = all.filter(({ isSure }) => isSure);
+      for (const group of sure.length < all.length ? [sure, all] : [all]) {
+        if (group.length < 2 || evaluations >= limits.evaluations) continue;
+        // What is only supposed must explain it all.
+        const { pair } = question;
+        const asked =
+          group === sure || sure.length === all.length
+            ? question
+            : { ...question, after: [pair.candidate] };
+        if ((await scoreOf(group, asked)) > 0) return group;
       }
-      const outputs = [question.pair.candidate];
-      const made = await evaluateTrial(program, { outputs, replaced, parameters: repairs }, signal);
-      if (!differs(question.pair, index, made.get(question.pair.candidate))) return group;
     }
     return [];
   }
 
   function pairedReferences(): Set<TensorKey> {
     return new Set([...pairs.values()].map((p) => p.reference));
+  }
+
+  /** With all that hold the same: each layer may make the tables anew that another makes once. */
+  function alike(keys: ReadonlySet<TensorKey>): Set<TensorKey> {
+    const classes = new Set([...keys].map(classOf));
+    const others = [...reference.tensors.keys()].filter((key) => classes.has(classOf(key)));
+    return new Set([...keys, ...others]);
   }
 
   /** Reference tensors on the way to a pair's. */
@@ -235,7 +288,7 @@ export function startWalk({
   }
 
   /** What a tensor should perhaps have been, the likeliest first. */
-  function optionsFor(key: TensorKey, question: Question): ValueMatch[] {
+  function optionsFor(key: TensorKey, question: Question): Option[] {
     const { segment, between } = question;
     const own = candidate.tensors.get(key);
     if (!own) return [];
@@ -248,7 +301,8 @@ export function startWalk({
       const ownClass = index.classOf(paired.reference);
       return index
         .fitting(own)
-        .filter(({ reference: r }) => between.all.has(r) && index.classOf(r) === ownClass);
+        .filter(({ reference: r }) => between.all.has(r) && index.classOf(r) === ownClass)
+        .map((match) => ({ match, rank: 0 }));
     }
     const rank = ({ reference: r }: ValueMatch): number =>
       haveSameInputs(key, r, question) ? 0 : 1;
@@ -258,9 +312,8 @@ export function startWalk({
         .filter((match) => between.unmatched.has(match.reference))
         .map((match) => ({ match, rank: rank(match) }))
         .sort((a, b) => a.rank - b.rank)
-        .map(({ match }) => match)
         .slice(0, limits.perTensor),
-      ...entering(key, segment),
+      ...entering(key, segment).map((match) => ({ match, rank: 1 })),
     ];
   }
 
@@ -271,7 +324,20 @@ export function startWalk({
     const held = new Set(own.frontier.map((tensor) => classOf(pairs.get(tensor)?.reference ?? "")));
     const read = new Set(wanted.frontier.map(classOf));
     const twins = own.parameters.map((tensor) => twinOf.get(tensor));
-    return isSameSet(held, read) && isSameSet(new Set(twins), new Set(wanted.parameters));
+    // What one side keeps as a buffer the other may compute.
+    const kept = wanted.parameters.filter((tensor) => !missing.has(tensor));
+    const isIn = (own: string, all: ReadonlySet<string>): boolean =>
+      all.has(own) || [...all].some((other) => isPartOf(own, other) || isPartOf(other, own));
+    return (
+      [...held].every((own) => isIn(own, read)) &&
+      [...read].every((own) => isIn(own, held)) &&
+      isSameSet(new Set(twins), new Set(kept))
+    );
+  }
+
+  /** Whether one class of reference tensors is selected out of another: a half of a head. */
+  function isPartOf(part: string, whole: string): boolean {
+    return partsOf.get(whole)?.has(part) ?? false;
   }
 
   /** Whether a reference tensor is made from all that a candidate tensor is made from, and from more. */
@@ -287,48 +353,35 @@ export function startWalk({
     );
   }
 
-  async function bestCounterpart(
-    key: TensorKey,
-    question: Question,
-  ): Promise<{ match: ValueMatch; score: number } | undefined> {
-    let best: { match: ValueMatch; score: number } | undefined;
-    for (const match of optionsFor(key, question)) {
-      if (evaluations >= limits.evaluations) break;
-      const score = await scoreOf(key, match, question);
-      if (score > (best?.score ?? 0)) best = { match, score };
-    }
-    return best;
-  }
-
-  /** How many of the reference's tensors are found after a tensor when it is replaced, and were not before. */
+  /** How many of the reference's tensors are found after tensors when they are replaced, and were not before. */
   async function scoreOf(
-    key: TensorKey,
-    match: ValueMatch,
-    { pair, segment, between, replaced, values }: Question,
+    group: readonly Counterpart[],
+    { pair, segment, between, replaced, values, after }: Question,
   ): Promise<number> {
     signal.throwIfAborted();
-    const own = values.get(key);
-    const value = substitutionFor({ ...match, candidate: key }, reference, candidate);
-    if (!value || !own || sameBytes(value.bytes, own.bytes)) return 0;
+    const given = new Map(replaced);
+    const own = new Set<string | undefined>();
+    for (const { candidate: key, match } of group) {
+      const before = values.get(key);
+      const value = substitutionFor({ ...match, candidate: key }, reference, candidate);
+      if (!value || !before || sameBytes(value.bytes, before.bytes)) continue;
+      given.set(key, value);
+      own.add(index.classOf(match.reference));
+    }
+    if (own.size === 0) return 0;
     evaluations++;
-    const made = await evaluateTrial(
-      program,
-      {
-        outputs: tensorsAfter(key, segment),
-        replaced: new Map([...replaced, [key, value]]),
-        parameters: repairs,
-      },
-      signal,
-    );
+    const keys = group.map(({ candidate: key }) => key);
+    const outputs = after ?? tensorsAfter(keys, segment);
+    const request = { outputs, replaced: given, parameters: repairs };
     const classes = new Set<string>();
-    for (const [tensor, result] of made) {
+    for (const [tensor, result] of await evaluateTrial(program, request, signal)) {
       const before = values.get(tensor);
       if (before && sameBytes(before.bytes, result.bytes)) continue;
       const rejoined =
         tensor === pair.candidate
           ? !differs(pair, index, result) && index.classOf(pair.reference)
           : firstClass(index.matches(result), between.unmatched);
-      if (rejoined && rejoined !== index.classOf(match.reference)) classes.add(rejoined);
+      if (rejoined && !own.has(rejoined)) classes.add(rejoined);
     }
     return classes.size;
   }
@@ -349,11 +402,11 @@ export function startWalk({
     return undefined;
   }
 
-  /** The segment's tensors that depend on one of them, the nearest first, and its end. */
-  function tensorsAfter(key: TensorKey, segment: Segment): TensorKey[] {
+  /** The segment's tensors that depend on some of them, the nearest first. */
+  function tensorsAfter(keys: readonly TensorKey[], segment: Segment): TensorKey[] {
     const within = new Set<ObservedOp>(segment.ops);
     const after: TensorKey[] = [];
-    const open = [key];
+    const open = [...keys];
     const seen = new Set(open);
     while (open.length > 0 && after.length < limits.lookAhead) {
       for (const op of readers.get(open.shift() as TensorKey) ?? []) {
@@ -394,6 +447,8 @@ interface Question {
   };
   readonly replaced: Values;
   readonly values: Values;
+  /** Where something must match again, if not anywhere. */
+  readonly after?: readonly TensorKey[];
 }
 
 /** Whether a value is not what the pair's reference holds, by the index's gates. */

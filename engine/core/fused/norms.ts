@@ -63,7 +63,7 @@ export function groupNorm(w: StepWriter): Expansion | undefined {
   if (!input) return undefined;
   const [batch = 1, channels = 1, ...places] = input.shape;
   const groups = w.number("num_groups", 1);
-  const grouped = { ...input, ...reshape(input, [batch, groups, -1]) };
+  const grouped = w.step("groups", reshape(input, [batch, groups, -1]), input);
   return normalised(
     w,
     grouped,

@@ -8,8 +8,9 @@ import { axisRoles } from "./axisRoles.js";
 import { isFloat, mantissaBits } from "./dtypes.js";
 import type { DType } from "../protocol/tensor.js";
 import { dtypeTolerance, exactGate, floorGate, noiseGate, userGate } from "./gates.js";
+import { align } from "./layouts.js";
 import { matchGlob } from "./names.js";
-import type { Observation, TensorKey } from "./observation.js";
+import type { Observation, ObservedTensor, TensorKey } from "./observation.js";
 import type { TensorPair } from "./pairing.js";
 import { implementationPrecision, type Segment } from "./segments.js";
 import type { TensorValue } from "./tensorValue.js";
@@ -98,7 +99,15 @@ function judgePair(
   };
   if (!r?.value || !c?.value || !pair.alignment) {
     const gate = dtypeDefault;
-    const verdict: RowVerdict = pair.alignment ? "unknown" : expected ? "expected" : "origin";
+    const made = replay?.onReferenceParameters.get(pair.candidate);
+    const verdict: RowVerdict =
+      pair.alignment || !r || !c
+        ? "unknown"
+        : expected
+          ? "expected"
+          : isRightInPlace(pair, r, made, gate)
+            ? "carrier"
+            : "origin";
     return {
       pair,
       segment,
@@ -243,6 +252,24 @@ function narrowestAround(
 }
 
 const anyNan = { equalNan: true };
+
+/** Whether the candidate's op makes the reference's tensor, shape and all, of the reference's values. */
+function isRightInPlace(
+  { fitsInPlace }: TensorPair,
+  reference: ObservedTensor,
+  made: TensorValue | undefined,
+  gate: Gate,
+): boolean {
+  const aligned = fitsInPlace && made && align(reference, { shape: made.shape });
+  return (
+    aligned !== undefined &&
+    aligned !== false &&
+    aligned.ok &&
+    reference.value !== undefined &&
+    made !== undefined &&
+    relL2(reference.value, made, aligned.alignment) <= fromWire(gate.value)
+  );
+}
 
 function onReferenceSide(alignment: Alignment): Alignment {
   return {

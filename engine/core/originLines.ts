@@ -30,7 +30,7 @@ export function findLines(options: LineOptions): (judgement: Judgement) => Blame
 }
 
 function kindOf(explanation: Explanation | undefined, { pair }: Judgement): Origin["kind"] {
-  if (!pair.alignment) return "output";
+  if (!pair.alignment && !pair.fitsInPlace) return "output";
   switch (explanation?.kind) {
     case undefined:
       return "op";

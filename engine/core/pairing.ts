@@ -13,6 +13,8 @@ export interface TensorPair {
   /** Absent when no layout explains the shapes: the pair fails by its shape. */
   readonly alignment?: Alignment;
   readonly shapeReason?: string;
+  /** Of two shapes, but what follows matches with the reference's tensor in the candidate's place. */
+  readonly fitsInPlace?: boolean;
   readonly layoutFindings: readonly { readonly text: string }[];
   /** The final output, or one of them. */
   readonly isOutput: boolean;

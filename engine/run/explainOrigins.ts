@@ -1,5 +1,6 @@
 import { convertFloats } from "../core/conversions.js";
 import { relL2 } from "../core/difference.js";
+import { align } from "../core/layouts.js";
 import { elementSize, isFloat } from "../core/dtypes.js";
 import type { Explanation, WrongRead } from "../core/explanation.js";
 import type { Judgement } from "../core/judge.js";
@@ -51,10 +52,11 @@ export async function explainOrigins(
   const suspects = judgements.filter(
     ({ verdict, pair, segment, introducedByOps, gate }) =>
       verdict === "origin" &&
-      pair.alignment !== undefined &&
       segment.ops.length <= limits.segmentOps &&
-      introducedByOps !== undefined &&
-      !(introducedByOps <= fromWire(gate.value)),
+      (pair.fitsInPlace ||
+        (pair.alignment !== undefined &&
+          introducedByOps !== undefined &&
+          !(introducedByOps <= fromWire(gate.value)))),
   );
   for (const suspect of suspects.slice(0, limits.origins)) {
     signal.throwIfAborted();
@@ -127,13 +129,24 @@ function startExplaining({
       const forms = inShape(given, slot);
       return findingOf.get(slot.operand)?.status === "transposed" ? forms.reverse() : forms;
     }
-    if (!candidate.tensors.get(slot.operand)?.value) return [];
+    const own = candidate.tensors.get(slot.operand);
+    const other = reference.tensors.get(wanted)?.value;
+    if (!own?.value) return [];
+    // Laid out in another shape.
+    if (other && !sameShape(other.shape, own.shape) && isOfClass(slot, wanted)) {
+      return other.dtype === own.dtype ? [other] : [];
+    }
     return index
       .fitting(slot)
       .filter((match) => match.reference === wanted)
       .map((match) => substitutionFor({ ...match, candidate: slot.operand }, reference, candidate))
       .filter((value) => value !== undefined);
   };
+
+  const isOfClass = ({ own }: Slot, wanted: TensorKey): boolean =>
+    own !== undefined &&
+    index.classOf(own) !== undefined &&
+    index.classOf(own) === index.classOf(wanted);
 
   const ownValue = (slot: Slot): TensorValue | undefined => {
     const pair = pairOf.get(slot.operand);
@@ -261,7 +274,12 @@ function startExplaining({
   return async (judgement) => {
     const { pair, segment, introducedByOps = Infinity } = judgement;
     const r = reference.tensors.get(pair.reference)?.value;
-    if (!r || !pair.alignment) return undefined;
+    const tensor = reference.tensors.get(pair.reference);
+    if (!r || !tensor) return undefined;
+    const alignmentFor = (shape: readonly number[]) => {
+      const aligned = pair.alignment ? undefined : align(tensor, { shape });
+      return pair.alignment ?? (aligned?.ok ? aligned.alignment : undefined);
+    };
     const replaced = new Map<TensorKey, TensorValue>();
     for (const key of segment.frontier) {
       const known = pairOf.get(key);
@@ -293,7 +311,8 @@ function startExplaining({
         signal,
       );
       const value = made.get(pair.candidate);
-      const remaining = value ? relL2(r, value, pair.alignment) : NaN;
+      const alignment = value && alignmentFor(value.shape);
+      const remaining = alignment ? relL2(r, value, alignment) : NaN;
       const isLeft = introducedByOps * explainedShare;
       if (!(remaining <= enough) || remaining > isLeft) continue;
       const reads = changes.map(({ slot, wanted }) => {

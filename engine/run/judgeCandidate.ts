@@ -216,7 +216,9 @@ function segmentsOf(
   candidate: ObservedImplementation,
 ): Map<TensorKey, Segment> {
   const graph = segmentGraph(candidate.observation);
-  const cuts = new Set(pairs.filter((pair) => pair.alignment).map((pair) => pair.candidate));
+  const cuts = new Set(
+    pairs.filter((pair) => pair.alignment ?? pair.fitsInPlace).map((pair) => pair.candidate),
+  );
   return new Map(
     pairs.map((pair) => [pair.candidate, segmentOf(pair.candidate, cuts, graph)] as const),
   );

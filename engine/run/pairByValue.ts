@@ -1,13 +1,19 @@
 import { mantissaBits } from "../core/dtypes.js";
 import { isFaulty } from "../core/origins.js";
-import { producers, type Observation, type TensorKey } from "../core/observation.js";
+import {
+  producers,
+  type Observation,
+  type ObservedTensor,
+  type TensorKey,
+} from "../core/observation.js";
 import { addPairs, type Pairing, type TensorPair } from "../core/pairing.js";
 import type { ParameterComparison } from "../core/parameters.js";
 import { implementationPrecision, isDataTensor } from "../core/segments.js";
+import { sameShape } from "../core/shapes.js";
 import type { TensorValue } from "../core/tensorValue.js";
 import type { ValueIndex, ValueMatch } from "../core/valueIndex.js";
 import { fittedParameters } from "./replay.js";
-import { differs, startWalk } from "./walk.js";
+import { differs, startWalk, type Counterpart } from "./walk.js";
 import type { Program } from "./program.js";
 
 export interface PairByValueOptions {
@@ -39,7 +45,7 @@ export async function pairByValue(
   given: Pairing,
   options: PairByValueOptions,
 ): Promise<PairedByValue> {
-  const { candidate, program, index, parameters, signal } = options;
+  const { reference, candidate, program, index, parameters, signal } = options;
   const precision = mantissaBits(implementationPrecision(candidate));
   // What is rounded further than the rest is not the reference's tensor, although it is near it.
   const makerOf = producers(candidate);
@@ -50,7 +56,7 @@ export async function pairByValue(
   const used = new Set(given.pairs.map((pair) => pair.reference));
   const found: TensorPair[] = [];
   const take = (
-    { reference: r, alignment }: ValueMatch,
+    { reference: r, alignment }: Counterpart["match"],
     c: TensorKey,
     by: "signature" | "lockstep",
   ) => {
@@ -58,7 +64,12 @@ export async function pairByValue(
       reference: r,
       candidate: c,
       pairedBy: by,
-      alignment,
+      ...(alignment
+        ? { alignment }
+        : {
+            fitsInPlace: true,
+            shapeReason: shapes(reference.tensors.get(r), candidate.tensors.get(c)),
+          }),
       layoutFindings: [],
       isOutput: false,
     };
@@ -75,6 +86,8 @@ export async function pairByValue(
       const known = pairs.get(key);
       const value = values(key);
       if (!value || (known && !isDoubtful(known, value))) continue;
+      // On the reference's values a tensor may have another shape: the reason lies before it.
+      if (!sameShape(value.shape, candidate.tensors.get(key)?.shape ?? [])) continue;
       const match = preferUnused(index.matches(value), used);
       if (match) take(match, key, by);
     }
@@ -168,4 +181,11 @@ function preferUnused(
     first ??= match;
   }
   return first;
+}
+
+function shapes(
+  reference: ObservedTensor | undefined,
+  candidate: ObservedTensor | undefined,
+): string {
+  return `[${candidate?.shape.join(", ")}] where the reference has [${reference?.shape.join(", ")}]`;
 }

@@ -49,21 +49,30 @@ export interface OperandValue {
 }
 
 /**
- * Evaluates a hypothesis, which may put values where they cannot be computed with (an index beyond its table): nothing
- * comes out of it then.
+ * Evaluates with values that may not fit: an index beyond its table, or what is left of a shape when one of two faults is
+ * repaired. Nothing comes out of that.
  * @throws as `evaluate` when the executor dies or does not answer.
  */
-export async function evaluateTrial(
+export async function evaluateIfPossible(
   program: Program,
-  request: Omit<Evaluation, "isTrial">,
+  request: Evaluation,
   signal: AbortSignal,
 ): Promise<Values> {
   try {
-    return await program.evaluate({ ...request, isTrial: true }, signal);
+    return await program.evaluate(request, signal);
   } catch (error) {
     if (error instanceof RunnerFailure && refusals.has(error.code)) return new Map();
     throw error;
   }
+}
+
+/** Evaluates a hypothesis. */
+export function evaluateTrial(
+  program: Program,
+  request: Omit<Evaluation, "isTrial">,
+  signal: AbortSignal,
+): Promise<Values> {
+  return evaluateIfPossible(program, { ...request, isTrial: true }, signal);
 }
 
 const refusals: ReadonlySet<RunnerFailure["code"]> = new Set(["model-refused", "bad-feeds"]);

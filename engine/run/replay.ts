@@ -13,7 +13,7 @@ import { segmentGraph, segmentOf, type Segment } from "../core/segments.js";
 import { sameShape } from "../core/shapes.js";
 import type { TensorValue } from "../core/tensorValue.js";
 import { RunnerFailure } from "../runner/executor.js";
-import type { OperandValue, Program, Values } from "./program.js";
+import { evaluateIfPossible, type OperandValue, type Program, type Values } from "./program.js";
 
 /** A candidate, what it computed, and how to compute it again. */
 export interface ReplayableCandidate {
@@ -145,7 +145,7 @@ export async function runReplaced(
   operands: readonly OperandValue[] = [],
 ): Promise<Values> {
   const replaced = substitutionsFor(pairs, reference, observation);
-  return program.evaluate({ outputs, replaced, parameters, operands }, signal);
+  return evaluateIfPossible(program, { outputs, replaced, parameters, operands }, signal);
 }
 
 /**
@@ -170,12 +170,12 @@ export async function runCorrected(
     if (correction) corrected.set(tensor, correction);
     else replaced.set(tensor, value);
   }
-  return program.evaluate({ outputs, replaced, corrected, parameters }, signal);
+  return evaluateIfPossible(program, { outputs, replaced, corrected, parameters }, signal);
 }
 
 /** a − b of two float tensors of one type; undefined for other types and where it is not finite. */
 function difference(a: TensorValue, b: TensorValue): TensorValue | undefined {
-  if (!isFloat(a.dtype) || a.dtype !== b.dtype) return undefined;
+  if (!isFloat(a.dtype) || a.dtype !== b.dtype || !sameShape(a.shape, b.shape)) return undefined;
   const minuend = toFloat64(a);
   const subtrahend = toFloat64(b);
   const values = minuend.map((x, i) => x - (subtrahend[i] as number));
@@ -199,13 +199,18 @@ function substitutionsFor(
 
 /** What replaces the candidate's tensor of a pair; undefined where one of the two was not observed or does not fit. */
 export function substitutionFor(
-  pair: Pick<TensorPair, "reference" | "candidate" | "alignment">,
+  pair: Pick<TensorPair, "reference" | "candidate" | "alignment" | "fitsInPlace">,
   reference: Observation,
   candidate: Observation,
 ): TensorValue | undefined {
   const r = reference.tensors.get(pair.reference);
   const c = candidate.tensors.get(pair.candidate);
-  if (!r?.value || !c?.value || !pair.alignment) return undefined;
+  if (!r?.value || !c?.value) return undefined;
+  if (!pair.alignment) {
+    return pair.fitsInPlace && isFloat(r.dtype) === isFloat(c.dtype)
+      ? convertWithinRange(r.value, c.dtype)
+      : undefined;
+  }
   // The padded columns of an attention matrix's valid rows multiply live values: the whole matrix is put in place.
   const isAttentionMatrix = r.layout.kind === "padded" && r.layout.axes.length > 1;
   return isAttentionMatrix && sameShape(r.shape, c.shape)

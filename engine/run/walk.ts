@@ -1,3 +1,4 @@
+import { elementCount, isFloat } from "../core/dtypes.js";
 import { sameBytes } from "../core/integerComparison.js";
 import { isRearrangement, isSelection } from "../core/rearrangement.js";
 import { isFaulty } from "../core/origins.js";
@@ -5,6 +6,7 @@ import {
   consumers,
   type Observation,
   type ObservedOp,
+  type ObservedTensor,
   type TensorKey,
 } from "../core/observation.js";
 import type { TensorPair } from "../core/pairing.js";
@@ -23,6 +25,7 @@ const limits = {
   tensors: 40,
   perQuestion: 80,
   together: 200,
+  otherShapes: 4,
   evaluations: 600,
 };
 
@@ -53,13 +56,14 @@ export interface Walk {
 
 /** What a tensor may be the counterpart of: rank 0 where both are made from the same. */
 interface Option {
-  readonly match: ValueMatch;
+  readonly match: Counterpart["match"];
   readonly rank: number;
 }
 
 export interface Counterpart {
   readonly candidate: TensorKey;
-  readonly match: ValueMatch;
+  /** Without an alignment the shapes differ. */
+  readonly match: Pick<TensorPair, "reference" | "alignment">;
 }
 
 export function startWalk({
@@ -152,7 +156,8 @@ export function startWalk({
     const segment = segmentOf(pair.candidate, cuts, graph);
     const pending = segment.ops
       .flatMap((op) => op.outputs)
-      .filter((key) => key !== pair.candidate && !pairs.has(key) && values.has(key));
+      .filter((key) => key !== pair.candidate && !pairs.has(key) && values.has(key))
+      .filter((key) => isTellable(candidate.tensors.get(key)));
     if (pending.length === 0) return [];
     const question: Question = {
       cuts,
@@ -179,7 +184,7 @@ export function startWalk({
   ): Promise<Counterpart | undefined> {
     const most = evaluations + limits.perQuestion;
     for (const key of pending.slice(0, limits.tensors)) {
-      let best: { match: ValueMatch; score: number } | undefined;
+      let best: { match: Option["match"]; score: number } | undefined;
       for (const { match, rank } of optionsFor(key, question)) {
         if (!isTried(rank)) continue;
         if (evaluations >= Math.min(most, limits.evaluations)) break;
@@ -299,22 +304,50 @@ export function startWalk({
     const isView = maker && base !== undefined && isRearrangement(maker, key, base, candidate);
     if (isView && paired) {
       const ownClass = index.classOf(paired.reference);
-      return index
-        .fitting(own)
+      const fitting: readonly Option["match"][] = index.fitting(own);
+      const others = [...between.all].map((other) => ({ reference: other }));
+      return [...fitting, ...others.filter(isOfOtherShape(own))]
         .filter(({ reference: r }) => between.all.has(r) && index.classOf(r) === ownClass)
         .map((match) => ({ match, rank: 0 }));
     }
     const rank = ({ reference: r }: ValueMatch): number =>
       haveSameInputs(key, r, question) ? 0 : 1;
+    const alike = index
+      .fitting(own)
+      .filter((match) => between.unmatched.has(match.reference))
+      .map((match) => ({ match, rank: rank(match) }))
+      .sort((a, b) => a.rank - b.rank)
+      .slice(0, limits.perTensor);
     return [
-      ...index
-        .fitting(own)
-        .filter((match) => between.unmatched.has(match.reference))
-        .map((match) => ({ match, rank: rank(match) }))
-        .sort((a, b) => a.rank - b.rank)
-        .slice(0, limits.perTensor),
+      ...alike,
+      ...(alike[0]?.rank === 0 ? [] : ofOtherShape(key, own, question)),
       ...entering(key, segment).map((match) => ({ match, rank: 1 })),
     ];
+  }
+
+  /** A reduction over another axis, or a loop of fewer turns, makes another shape of the same. */
+  function ofOtherShape(key: TensorKey, own: ObservedTensor, question: Question): Option[] {
+    return [...question.between.unmatched]
+      .map((other) => ({ reference: other }))
+      .filter(isOfOtherShape(own))
+      .filter(
+        ({ reference: other }) =>
+          haveSameInputs(key, other, question) || readsMore(other, key, question),
+      )
+      .slice(0, limits.otherShapes)
+      .map((match) => ({ match, rank: 0 }));
+  }
+
+  function isOfOtherShape(own: ObservedTensor): (match: Option["match"]) => boolean {
+    return ({ reference: key }) => {
+      const other = reference.tensors.get(key);
+      return (
+        other?.value !== undefined &&
+        isFloat(other.dtype) === isFloat(own.dtype) &&
+        other.shape.length === own.shape.length &&
+        !sameShape(other.shape, own.shape)
+      );
+    };
   }
 
   /** Whether a candidate and a reference tensor are made from the same matched tensors and parameters. */
@@ -363,7 +396,11 @@ export function startWalk({
     const own = new Set<string | undefined>();
     for (const { candidate: key, match } of group) {
       const before = values.get(key);
-      const value = substitutionFor({ ...match, candidate: key }, reference, candidate);
+      const value = substitutionFor(
+        { ...match, candidate: key, fitsInPlace: true },
+        reference,
+        candidate,
+      );
       if (!value || !before || sameBytes(value.bytes, before.bytes)) continue;
       given.set(key, value);
       own.add(index.classOf(match.reference));
@@ -378,9 +415,9 @@ export function startWalk({
       const before = values.get(tensor);
       if (before && sameBytes(before.bytes, result.bytes)) continue;
       const rejoined =
-        tensor === pair.candidate
+        tensor === pair.candidate && pair.alignment
           ? !differs(pair, index, result) && index.classOf(pair.reference)
-          : firstClass(index.matches(result), between.unmatched);
+          : firstClass(index.matches(result), between.unmatched, pair.reference);
       if (rejoined && !own.has(rejoined)) classes.add(rejoined);
     }
     return classes.size;
@@ -397,8 +434,12 @@ export function startWalk({
     });
   }
 
-  function firstClass(matches: Iterable<ValueMatch>, among: ReadonlySet<TensorKey>) {
-    for (const { reference: r } of matches) if (among.has(r)) return index.classOf(r);
+  function firstClass(
+    matches: Iterable<ValueMatch>,
+    among: ReadonlySet<TensorKey>,
+    end: TensorKey,
+  ): string | undefined {
+    for (const { reference: r } of matches) if (among.has(r) || r === end) return index.classOf(r);
     return undefined;
   }
 
@@ -423,6 +464,12 @@ export function startWalk({
   }
 
   return { onReference, isOfParameter, parameters: () => parameters, firstWrong };
+}
+
+/** Single numbers and what arithmetic on shapes makes say nothing. */
+function isTellable(tensor: ObservedTensor | undefined): boolean {
+  const count = elementCount(tensor?.shape ?? []);
+  return tensor !== undefined && count > 1 && (isFloat(tensor.dtype) || tensor.shape.length > 1);
 }
 
 function onlyOne<T>(items: readonly T[]): T | undefined {

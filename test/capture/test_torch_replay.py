@@ -401,8 +401,12 @@ class Substitutions(ReplayCase):
         self.assertEqual(narrow.dtype, torch.float16)
         self.assert_same(wide, torch.tensor([0.1, 0.2]).half().float())
 
+    def test_a_replacement_of_another_shape_is_taken_as_it_is(self):
+        (third,) = self.trace.evaluate(["third"], replace={"scaled": torch.tensor([3.0, 6.0, 9.0])})
+        self.assert_same(third, torch.tensor([1.0, 2.0, 3.0]))
+
     def test_what_does_not_fit_is_refused_in_words(self):
-        wrong_shape = self.trace.ask(["third"], replace={"scaled": torch.zeros(3)})
+        wrong_shape = self.trace.ask(["third"], correct={"scaled": torch.zeros(3)})
         self.assertEqual((wrong_shape["id"], wrong_shape["code"]), (7, "bad-feeds"))
         self.assertIn("[3], not [2]", wrong_shape["error"])
         made = self.trace.ask(["third"], parameters={"scaled": torch.zeros(2)})

@@ -303,6 +303,10 @@ class Evaluation:
             self._objects[tensor] = computed
             return
         self._changed.add(tensor)
+        if tensor in request.replace and given.shape != computed.shape and not (written or computed.is_complex()):
+            # What follows decides whether it can be computed with another shape.
+            self._objects[tensor] = given.to(device=computed.device, dtype=computed.dtype)
+            return
         value = self._fitted(tensor, given, computed)
         if written:
             # Views and bases of what was written in place read the same memory.

@@ -181,7 +181,8 @@ function startExplaining({
         const alike = slots.filter(({ operand }) => operand === slot.operand);
         const own = ownValue(slot);
         for (const value of fittedTo(slot, wanted)) {
-          if (own && sameBytes(own.bytes, value.bytes)) continue;
+          if (own && sameShape(own.shape, value.shape) && sameBytes(own.bytes, value.bytes))
+            continue;
           // Once for all that reads the tensor, then for each of its readers alone.
           for (const taken of alike.length > 1 && alike[0] === slot ? [alike, [slot]] : [[slot]]) {
             yield { kind, changes: taken.map((one) => ({ slot: one, wanted, value })) };

@@ -401,7 +401,7 @@ export function startWalk({
         reference,
         candidate,
       );
-      if (!value || !before || sameBytes(value.bytes, before.bytes)) continue;
+      if (!value || !before || isSameTensor(value, before)) continue;
       given.set(key, value);
       own.add(index.classOf(match.reference));
     }
@@ -413,7 +413,7 @@ export function startWalk({
     const classes = new Set<string>();
     for (const [tensor, result] of await evaluateTrial(program, request, signal)) {
       const before = values.get(tensor);
-      if (before && sameBytes(before.bytes, result.bytes)) continue;
+      if (before && isSameTensor(before, result)) continue;
       const rejoined =
         tensor === pair.candidate && pair.alignment
           ? !differs(pair, index, result) && index.classOf(pair.reference)
@@ -464,6 +464,10 @@ export function startWalk({
   }
 
   return { onReference, isOfParameter, parameters: () => parameters, firstWrong };
+}
+
+function isSameTensor(a: TensorValue, b: TensorValue): boolean {
+  return sameShape(a.shape, b.shape) && sameBytes(a.bytes, b.bytes);
 }
 
 /** Single numbers and what arithmetic on shapes makes say nothing. */

@@ -3,6 +3,7 @@ import type { Explanation } from "./explanation.js";
 import type { Judgement } from "./judge.js";
 import { normalisedName, splitTensorName, withoutCount } from "./names.js";
 import type { Observation, ObservedOp, TensorKey } from "./observation.js";
+import { isRearrangement } from "./rearrangement.js";
 import { isDataOp, segmentGraph, segmentOf } from "./segments.js";
 import { isSamePlace } from "./sourceFlow.js";
 import type { StatementsOf } from "./statements.js";
@@ -33,6 +34,7 @@ export interface LineOptions {
   readonly counterpartsOf: (reference: TensorKey) => readonly TensorKey[];
   /** Tensors of the candidate of one class hold the same values; undefined for what has no counterpart. */
   readonly classOf: (candidate: TensorKey) => string | undefined;
+  readonly referenceClassOf: (reference: TensorKey) => string | undefined;
   /** The reference's parameter that one of the candidate's was paired with. */
   readonly twinOf: (parameter: TensorKey) => TensorKey | undefined;
   readonly statementsOf: StatementsOf;
@@ -53,6 +55,13 @@ export interface LineContext extends LineOptions {
    * Whether the reference too has an op that reads what one of the candidate's reads beside `base`.
    */
   readonly hasReferenceOp: (op: ObservedOp, base: TensorKey) => boolean;
+  /**
+   * "same" where a tensor lies in memory as one of the reference does, "other" where the reference has the same numbers in
+   * this shape otherwise.
+   */
+  readonly layoutOf: (candidate: TensorKey) => "same" | "other" | undefined;
+  /** Tensors of the reference that hold the same. */
+  readonly alikeInReference: (reference: TensorKey) => readonly TensorKey[];
   /** The pairs' reference tensors. */
   readonly referenceOf: ReadonlyMap<TensorKey, TensorKey>;
 }
@@ -73,11 +82,40 @@ export function lineContext(options: LineOptions): LineContext {
   const right = judgements.flatMap(({ verdict, segment }) =>
     verdict === "origin" || verdict === "unknown" ? [] : segment.ops,
   );
+  /** A view without a counterpart holds what it is a view of. */
+  const classBehind = (key: TensorKey): string | undefined => {
+    const maker = candidate.makerOf.get(key);
+    const base = maker?.inputs[0];
+    return maker && base !== undefined && isRearrangement(maker, key, base, candidate.observation)
+      ? (options.classOf(base) ?? classBehind(base))
+      : undefined;
+  };
   const referenceOf = new Map(judgements.map(({ pair }) => [pair.candidate, pair.reference]));
   const paired = new Set(referenceOf.values());
   const graph = segmentGraph(options.reference.observation);
+  const pairOf = new Map(judgements.map(({ pair }) => [pair.candidate, pair]));
+  const classes = new Map<string, TensorKey[]>();
+  for (const key of options.reference.observation.tensors.keys()) {
+    const own = options.referenceClassOf(key);
+    if (own === undefined) continue;
+    const known = classes.get(own);
+    if (known) known.push(key);
+    else classes.set(own, [key]);
+  }
+  const shapeOf = (key: TensorKey, { observation }: Side): string | undefined =>
+    observation.tensors.get(key)?.shape.join();
   return {
     ...options,
+    layoutOf: (key) => {
+      const pair = pairOf.get(key);
+      if (pair?.alignment?.transform === "identical") return "same";
+      const alike = classes.get(options.classOf(key) ?? classBehind(key) ?? "") ?? [];
+      const shape = shapeOf(key, candidate);
+      return alike.some((other) => shapeOf(other, options.reference) === shape)
+        ? "other"
+        : undefined;
+    },
+    alikeInReference: (key) => classes.get(options.referenceClassOf(key) ?? "") ?? [],
     parametersBehind: (key) => new Set(segmentOf(key, paired, graph).parameters),
     hasReferenceOp: (op, base) => {
       const others = op.inputs.filter((key) => key !== base).map((key) => referenceOf.get(key));
@@ -154,12 +192,15 @@ export function variablesOf(tensor: TensorKey, { observation }: Side): ReadonlyS
 /** Whether the variable that a tensor was made under bears the name that the reference gives to the same values. */
 export function isNamedRightly(
   tensor: TensorKey,
-  { candidate, reference, referenceOf }: LineContext,
+  { candidate, reference, referenceOf, alikeInReference }: LineContext,
 ): boolean {
   const twin = referenceOf.get(tensor);
   if (twin === undefined) return false;
   const [own] = [...variablesOf(tensor, candidate)].map(normalisedName);
-  return own !== undefined && [...variablesOf(twin, reference)].map(normalisedName).includes(own);
+  if (own === undefined) return false;
+  return [twin, ...alikeInReference(twin)].some((key) =>
+    [...variablesOf(key, reference)].map(normalisedName).includes(own),
+  );
 }
 
 export function distinctLines(lines: readonly BlamedLine[]): BlamedLine[] {

@@ -54,9 +54,13 @@ export function linesOfMissingStep(
   // A call beside the one that makes the tensor: of another layer, perhaps.
   const beside = isSameLine(toStep?.from, toStep?.to) ? (toStep?.returned.length ?? 0) : 0;
   const besides = beside > 0 ? lines(maker.frames.slice(beside, beside + 1), calledOnce) : [];
+  const unused = [frames[0], flow.to].flatMap((site) =>
+    site && hasUnused(site, names, context) ? lines([site], readsAnother) : [],
+  );
   const first = inMakersLine ? (isReturned ? makes : made) : inReadersLine ? readers : [];
   const there = isReturned ? after : isCalled ? before : between;
   return [
+    ...unused,
     ...changesNothing,
     ...besides,
     ...first,
@@ -73,6 +77,8 @@ export function linesOfMissingStep(
 }
 
 const readsLess = "reads a tensor to which the reference has done more";
+
+const readsAnother = "reads the tensor, while what an earlier line makes of it is not used";
 
 const calledOnce = "makes the tensor; the reference comes by here again before it goes on";
 
@@ -128,6 +134,20 @@ function idle(
 ): BlamedLine[] {
   return idleIn(site, names, context, ({ line, endLine }) =>
     side === "after" ? line > site.line : endLine < site.line,
+  );
+}
+
+/** Whether an earlier line of the function makes something of the tensor that no line after it reads. */
+function hasUnused(site: Site, names: ReadonlySet<string>, { statementsOf }: LineContext): boolean {
+  const own = statementsOf(site.file).filter((one) => one.function === site.function);
+  return own.some(
+    ({ kind, line, reads, writes }) =>
+      kind === "assignment" &&
+      line < site.line &&
+      reads.some((name) => names.has(name)) &&
+      writes.length === 1 &&
+      !writes.some((name) => name.includes(".") || names.has(name)) &&
+      !own.some((other) => other.line > line && other.reads.some((name) => writes.includes(name))),
   );
 }
 

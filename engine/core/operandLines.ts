@@ -51,7 +51,8 @@ export function linesOfOperand(explanation: Explanation, context: LineContext): 
   const taken: BlamedLine = { site, why };
   if (!flow || flow.called.length === 0 || taker === maker) return [...swaps, taken, ...uses];
   const handedOver: BlamedLine = { site: flow.to, why: "hands over the wrong tensor" };
-  return cameByCall(first, tensor, flow, context)
+  return cameByCall(first, tensor, flow, context) ||
+    isBoundByCall(taker, tensor, flow, first, context)
     ? [...swaps, handedOver, taken, ...uses]
     : [...swaps, taken, handedOver, ...uses];
 }
@@ -81,9 +82,13 @@ function makerFromTheSame(
     : [];
 }
 
-/** The views that laid a tensor out as it is, the last first. */
-function rearrangements(operand: TensorKey, { candidate }: LineContext): BlamedLine[] {
-  const found: BlamedLine[] = [];
+/**
+ * The views that laid a tensor out as it is, the last first, but what lies in the reference just so is right; and the op
+ * that made it where that lays out what it makes as it likes.
+ */
+function rearrangements(operand: TensorKey, context: LineContext): BlamedLine[] {
+  const { candidate, layoutOf } = context;
+  const found: (BlamedLine & { readonly isWrong: boolean })[] = [];
   let tensor = operand;
   for (;;) {
     const maker = candidate.makerOf.get(tensor);
@@ -93,10 +98,18 @@ function rearrangements(operand: TensorKey, { candidate }: LineContext): BlamedL
       base === undefined ||
       !isRearrangement(maker, tensor, base, candidate.observation)
     ) {
-      return found;
+      const made = maker?.frames[0];
+      const isFree = made !== undefined && /einsum|tensordot|stack|cat/i.test(maker?.kind ?? "");
+      const making = isFree ? [{ site: made, why: "lays out what it makes in another way" }] : [];
+      if (layoutOf(tensor) !== "same" && isFree) return [...making, ...found];
+      const first = found.findLastIndex(({ isWrong }) => isWrong);
+      const ordered =
+        first < 0 ? found : [found[first] as BlamedLine, ...found.toSpliced(first, 1)];
+      return [...ordered, ...making];
     }
     const site = maker.frames[0];
-    if (site) found.push({ site, why: "lays the tensor out in another way" });
+    const isWrong = layoutOf(tensor) === "other";
+    if (site) found.push({ site, why: "lays the tensor out in another way", isWrong });
     tensor = base;
   }
 }
@@ -160,6 +173,39 @@ function cameByCall(
   return areWrong(tensor) && counterpartsOf(wanted).every(areWrong);
 }
 
+/**
+ * Whether a tensor came into a function twice, and is read wrongly under one of its parameters and rightly under another:
+ * `f(v, k, v)` where `f(q, k, v)` is asked for.
+ */
+function isBoundByCall(
+  taker: ObservedOp,
+  tensor: TensorKey,
+  flow: Flow,
+  read: WrongRead,
+  context: LineContext,
+): boolean {
+  const { candidate, statementsOf, isWrongRead } = context;
+  const site = flow.called[0];
+  if (!site || taker.frames[0]?.function !== site.function) return false;
+  const statements = statementsOf(site.file).filter((one) => one.function === site.function);
+  const parameters = new Set(
+    statements.flatMap(({ kind, writes }) => (kind === "parameter" ? writes : [])),
+  );
+  const namesAt = (op: ObservedOp): string[] =>
+    op.frames
+      .filter((frame) => frame.function === site.function && frame.file === site.file)
+      .flatMap(({ line }) => statements.filter((one) => one.line <= line && line <= one.endLine))
+      .flatMap(({ reads }) => reads.filter((name) => parameters.has(name)));
+  const wrong = new Set(namesAt(taker));
+  const right = new Set(
+    (candidate.readersOf.get(tensor) ?? [])
+      .filter((op) => op !== taker && op !== read.reader)
+      .filter((op) => op.inputs.every((input, at) => input !== tensor || !isWrongRead(op, at)))
+      .flatMap(namesAt),
+  );
+  return [...wrong].some((name) => !right.has(name)) && [...right].some((name) => !wrong.has(name));
+}
+
 /** What reads a tensor or what only lays it out in another way. */
 function readsThroughViews(
   start: TensorKey,
@@ -219,10 +265,8 @@ function hasSameReader({ reader, own }: WrongRead, { reference }: LineContext): 
 }
 
 /** A whole layer in the place of another: the call in which more than one line reads what is another layer's. */
-function callOfOtherLayer(
-  { reader }: WrongRead,
-  { candidate, explanations }: LineContext,
-): BlamedLine[] {
+function callOfOtherLayer({ reader }: WrongRead, context: LineContext): BlamedLine[] {
+  const { candidate, explanations } = context;
   const parameters = new Set(candidate.observation.parameters.map(({ tensor }) => tensor));
   const group = [...explanations.values()]
     .filter(({ kind }) => kind === "operand")
@@ -234,7 +278,44 @@ function callOfOtherLayer(
   );
   const call = commonFrames(group.map((read) => read.reader.frames)).at(-1);
   const isBelow = group.every((read) => read.reader.frames[0] !== call);
-  return ofParameters.length > 1 && lines.size > 1 && call && isBelow
-    ? [{ site: call, why: "what it calls reads the parameters of another layer throughout" }]
-    : [];
+  if (ofParameters.length < 2 || lines.size < 2 || !call || !isBelow) return [];
+  const deciding = decidedBefore(
+    group.map((read) => read.reader),
+    commonFrames(group.map((read) => read.reader.frames)).length,
+    context,
+  );
+  const why = "what it calls reads the parameters of another layer throughout";
+  return [...deciding, { site: call, why }];
+}
+
+/** A statement in which nothing is computed and from which all these lines of one function get what they read. */
+function decidedBefore(
+  ops: readonly ObservedOp[],
+  depth: number,
+  { statementsOf, isComputing }: LineContext,
+): BlamedLine[] {
+  const sites = ops.map(({ frames }) => frames.at(-1 - depth));
+  const [first] = sites;
+  if (
+    !first ||
+    sites.some((site) => site?.file !== first.file || site.function !== first.function)
+  ) {
+    return [];
+  }
+  const own = statementsOf(first.file).filter((one) => one.function === first.function);
+  const readBy = (line: number): Set<string> =>
+    new Set(own.flatMap((one) => (one.line <= line && line <= one.endLine ? one.reads : [])));
+  const all = sites.map((site) => readBy(site?.line ?? 0));
+  const earliest = Math.min(...sites.map((site) => site?.line ?? 0));
+  return own
+    .filter(({ kind, line, writes }) => {
+      const isBefore = line < earliest && (kind === "loop" || kind === "assignment");
+      return isBefore && writes.some((name) => all.every((reads) => reads.has(name)));
+    })
+    .filter(({ kind, line }) => kind === "loop" || !isComputing(first.file, line))
+    .toReversed()
+    .map(({ line }) => ({
+      site: { file: first.file, line, function: first.function },
+      why: "says which layer's parameters are read",
+    }));
 }

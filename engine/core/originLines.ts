@@ -75,7 +75,10 @@ function linesOfExtraStep(judgement: Judgement, context: LineContext): BlamedLin
 
 /** Lines of the segment's ops: the one that makes the tensor first, then backwards. */
 function linesOfOp(judgement: Judgement, context: LineContext): BlamedLine[] {
-  const lines: BlamedLine[] = [...callOfOtherLayer(judgement, context)];
+  const lines: BlamedLine[] = [
+    ...callOfOtherLayer(judgement, context),
+    ...loopBefore(judgement, context),
+  ];
   for (const op of dataOps(judgement, context).toReversed()) {
     if (op.constructedAt) {
       lines.push({ site: op.constructedAt, why: "makes the layer with its settings" });
@@ -89,6 +92,18 @@ function linesOfOp(judgement: Judgement, context: LineContext): BlamedLine[] {
     lines.push({ site: own, why: isFirst ? "makes the tensor that differs" : between });
   }
   return lines;
+}
+
+/** The loop whose turns made the parts, where their number differs. */
+function loopBefore({ pair, segment }: Judgement, { statementsOf }: LineContext): BlamedLine[] {
+  const maker = segment.ops.at(-1);
+  const site = maker?.frames[0];
+  if (!pair.fitsInPlace || !site || !/stack|cat/i.test(maker.kind)) return [];
+  const loop = statementsOf(site.file).findLast(
+    (one) => one.kind === "loop" && one.function === site.function && one.line < site.line,
+  );
+  const why = "turns another number of times than the reference's parts are";
+  return loop ? [{ site: { ...site, line: loop.line }, why }] : [];
 }
 
 /** The call that holds all ops which read parameters, where none of these is one that the reference reads here. */

@@ -8,6 +8,7 @@ import type { Explanation } from "./explanation.js";
 import { splitTensorName } from "./names.js";
 import type { LineOptions, Side } from "./lineContext.js";
 import { findLines } from "./originLines.js";
+import { agreed } from "./agreedLines.js";
 import type { StatementsOf } from "./statements.js";
 import { consumers, producers, type Observation, type ObservedOp } from "./observation.js";
 import type { ParameterFinding } from "./parameters.js";
@@ -45,6 +46,7 @@ export interface OriginOptions {
   readonly twinOf: LineOptions["twinOf"];
   /** Tensors of the candidate of one class hold the same values. */
   readonly classOf: (candidate: string) => string | undefined;
+  readonly referenceClassOf: (reference: string) => string | undefined;
   readonly statementsOf: StatementsOf;
   /** f_c(x_r) with the reference's parameters, for causes. */
   readonly onReference?: ReadonlyMap<string, TensorValue>;
@@ -75,9 +77,16 @@ export function findOrigins(
     else groups.set(key, [instance]);
   };
 
-  for (const judgement of judgements) {
-    if (judgement.verdict !== "origin") continue;
-    const blamed = blame(judgement);
+  const supposed = judgements
+    .filter(({ verdict }) => verdict === "origin")
+    .map((judgement) => ({ judgement, blamed: blame(judgement) }));
+  const stepOf = (judgement: Judgement): Site | undefined => {
+    const explanation = options.explanations.get(judgement.pair.candidate);
+    return explanation?.kind === "missingStep"
+      ? referenceMakerOf.get(explanation.reads[0]?.wanted ?? "")?.frames[0]
+      : undefined;
+  };
+  for (const { judgement, blamed } of agreed(supposed, stepOf)) {
     const referenceMaker = referenceMakerOf.get(judgement.pair.reference);
     const faulty = judgement.segment.parameters
       .map((key) => options.parameters.get(key))
@@ -112,10 +121,7 @@ export function findOrigins(
     const [first, ...alternatives] = blamed.lines;
     if (!opsAreWrong || !first) continue;
     const explanation = options.explanations.get(judgement.pair.candidate);
-    const step =
-      explanation?.kind === "missingStep" &&
-      referenceMakerOf.get(explanation.reads[0]?.wanted ?? "");
-    const referenceSite = (step ? step : referenceMaker)?.frames[0];
+    const referenceSite = stepOf(judgement) ?? referenceMaker?.frames[0];
     add({
       kind: blamed.kind,
       site: first.site,

@@ -78,6 +78,7 @@ export async function compareCandidate(
     explanations,
     counterpartsOf: counterparts(pairing.pairs, parameters.findings, index),
     classOf: (key) => index.classOf(pairOf.get(key)?.reference ?? ""),
+    referenceClassOf: index.classOf,
     twinOf: (key) => findingOf.get(key)?.reference?.tensor,
     statementsOf,
     ...(replay && { onReference: replay.onReferenceParameters }),

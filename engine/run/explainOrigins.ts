@@ -132,15 +132,14 @@ function startExplaining({
     const own = candidate.tensors.get(slot.operand);
     const other = reference.tensors.get(wanted)?.value;
     if (!own?.value) return [];
-    // Laid out in another shape.
-    if (other && !sameShape(other.shape, own.shape) && isOfClass(slot, wanted)) {
-      return other.dtype === own.dtype ? [other] : [];
-    }
-    return index
+    const fitting = index
       .fitting(slot)
       .filter((match) => match.reference === wanted)
       .map((match) => substitutionFor({ ...match, candidate: slot.operand }, reference, candidate))
       .filter((value) => value !== undefined);
+    // Laid out in another shape.
+    const isOther = other && !sameShape(other.shape, own.shape) && other.dtype === own.dtype;
+    return fitting.length === 0 && isOther && isOfClass(slot, wanted) ? [other] : fitting;
   };
 
   const isOfClass = ({ own }: Slot, wanted: TensorKey): boolean =>
@@ -193,7 +192,12 @@ function startExplaining({
     if (open.length > 1) yield* wrongTogether(slots, open);
     for (const wanted of open) yield* replaceBy(wanted);
     // The nearest to the result first: what was left out is all that lies between it and the operand.
-    for (const wanted of between.toReversed()) yield* replaceBy(wanted);
+    // What lies within a fused op is no step that somebody leaves out by itself.
+    const isWithin = (key: TensorKey): boolean =>
+      reference.tensors.get(key)?.description !== undefined;
+    const nearest = between.toReversed();
+    for (const wanted of nearest.filter((key) => !isWithin(key))) yield* replaceBy(wanted);
+    for (const wanted of nearest.filter(isWithin)) yield* replaceBy(wanted);
     for (const slot of slots) {
       const own = ownValue(slot);
       const value = own && transposed(own);

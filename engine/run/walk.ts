@@ -54,7 +54,7 @@ export interface Walk {
   firstWrong(pair: TensorPair, values: Values): Promise<readonly Counterpart[]>;
 }
 
-/** What a tensor may be the counterpart of: rank 0 where both are made from the same. */
+/** What a tensor may be the counterpart of: rank 0 where both are made from the same, 2 where the shapes differ. */
 interface Option {
   readonly match: Counterpart["match"];
   readonly rank: number;
@@ -173,8 +173,11 @@ export function startWalk({
     if (alone) return [alone];
     const together = await wrongTogether(pending, question);
     if (together.length > 0) return together;
-    const other = await wrongAlone(pending, question, (rank) => rank > 0);
-    return other ? [other] : [];
+    for (const wanted of [2, 1]) {
+      const other = await wrongAlone(pending, question, (rank) => rank === wanted);
+      if (other) return [other];
+    }
+    return [];
   };
 
   async function wrongAlone(
@@ -335,7 +338,7 @@ export function startWalk({
           haveSameInputs(key, other, question) || readsMore(other, key, question),
       )
       .slice(0, limits.otherShapes)
-      .map((match) => ({ match, rank: 0 }));
+      .map((match) => ({ match, rank: 2 }));
   }
 
   function isOfOtherShape(own: ObservedTensor): (match: Option["match"]) => boolean {
@@ -345,7 +348,8 @@ export function startWalk({
         other?.value !== undefined &&
         isFloat(other.dtype) === isFloat(own.dtype) &&
         other.shape.length === own.shape.length &&
-        !sameShape(other.shape, own.shape)
+        // What is only not reduced yet is another step of the same.
+        other.shape.some((size, axis) => size !== own.shape[axis] && size !== 1)
       );
     };
   }

@@ -1,6 +1,7 @@
 import type { Site } from "../protocol/report.js";
 import type { Judgement } from "./judge.js";
 import type { BlamedLine } from "./lineContext.js";
+import type { ObservedOp } from "./observation.js";
 import type { Blamed } from "./originLines.js";
 import { isSameLine } from "./sourceFlow.js";
 
@@ -12,12 +13,13 @@ export interface Supposed {
 
 /**
  * What happens in several instances is one fault where one line accounts for it. Instances that leave out the same step of
- * the reference agree on a line that all of them list. And an instance in whose ops a line stands that is at fault in more
+ * the reference agree on a line that all of them list. And an instance behind which a line stands that is at fault in more
  * instances is one of these.
  */
 export function agreed(
   supposed: readonly Supposed[],
   stepOf: (judgement: Judgement) => Site | undefined,
+  opsBehind: (judgement: Judgement) => readonly ObservedOp[],
 ): readonly Supposed[] {
   const sharing = supposed.map((one) => {
     const step = stepOf(one.judgement);
@@ -30,7 +32,7 @@ export function agreed(
   });
   return sharing.map((one) => {
     const own = sharing.filter((other) => startsWith(other, one.blamed.lines[0]?.site)).length;
-    const within = one.judgement.segment.ops.flatMap((op) => op.frames);
+    const within = opsBehind(one.judgement).flatMap((op) => op.frames);
     const known = sharing.find((other) => {
       const site = other.blamed.lines[0]?.site;
       return (

@@ -27,6 +27,9 @@ interface OriginInstance {
   readonly parameter?: ParameterFinding;
 }
 
+/** Further back, what stands behind an origin says nothing about it. */
+const mostOpsBehind = 64;
+
 /** Origins with what a repair must replace to undo each of them. */
 export interface FoundOrigin {
   readonly origin: Origin;
@@ -86,7 +89,23 @@ export function findOrigins(
       ? referenceMakerOf.get(explanation.reads[0]?.wanted ?? "")?.frames[0]
       : undefined;
   };
-  for (const { judgement, blamed } of agreed(supposed, stepOf)) {
+  const paired = new Set(judgements.map(({ pair }) => pair.candidate));
+  /** With what makes a wrong operand: a sum with zeros is the other operand, and yet something was added. */
+  const opsBehind = ({ segment, pair }: Judgement): ObservedOp[] => {
+    const ops = new Set(segment.ops);
+    const reads = options.explanations.get(pair.candidate)?.reads ?? [];
+    const open = reads.flatMap(({ operand }) => makerOf.get(operand) ?? []);
+    for (let op = open.pop(); op && ops.size < mostOpsBehind; op = open.pop()) {
+      if (ops.has(op)) continue;
+      ops.add(op);
+      for (const key of op.inputs) {
+        const maker = paired.has(key) ? undefined : makerOf.get(key);
+        if (maker) open.push(maker);
+      }
+    }
+    return [...ops];
+  };
+  for (const { judgement, blamed } of agreed(supposed, stepOf, opsBehind)) {
     const referenceMaker = referenceMakerOf.get(judgement.pair.reference);
     const faulty = judgement.segment.parameters
       .map((key) => options.parameters.get(key))

@@ -192,8 +192,8 @@ describe("an evaluation in torch", () => {
 
   it("refuses what does not fit in words, and goes on", async () => {
     const executor = start();
-    const replace = new Map([["2", floats([3], [7, 8, 9])]]);
-    const shape = await failure(executor.evaluate(asking(small, ["3"], { replace }), never));
+    const correct = new Map([["2", floats([3], [7, 8, 9])]]);
+    const shape = await failure(executor.evaluate(asking(small, ["3"], { correct }), never));
     expect([shape.code, shape.message]).toEqual(["bad-feeds", expect.stringContaining("[3]")]);
     const { pid } = executor;
     const missing = path.join(folder, "missing.trace.json");

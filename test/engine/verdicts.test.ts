@@ -145,7 +145,7 @@ describe("a wrong port does not pass", () => {
     );
     const report = await compare(model(), model({ nodes: noisy, constants: { big: 1e6 } }));
     expect(report.verdict).toBe("fail");
-    expect(blamed(report)).toEqual([["op", 11]]);
+    expect(blamed(report)).toEqual([["extraStep", 11]]);
   });
 
   it("because no source line was recorded for its fault and the output hides it", async () => {
@@ -196,7 +196,7 @@ describe("a wrong port does not pass", () => {
     );
     const report = await compare(model(), model({ nodes: cast }), { edit: toHalf("layer.b") });
     expect(report.verdict).toBe("fail");
-    expect(blamed(report)).toContainEqual(["op", 11]);
+    expect(blamed(report)).toContainEqual(["extraStep", 11]);
   });
 
   it("because its inputs are not those of the reference", () => {

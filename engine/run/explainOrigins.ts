@@ -139,7 +139,7 @@ function startExplaining({
       .filter((value) => value !== undefined);
     // Laid out in another shape.
     const isOther = other && !sameShape(other.shape, own.shape) && other.dtype === own.dtype;
-    return fitting.length === 0 && isOther && isOfClass(slot, wanted) ? [other] : fitting;
+    return isOther && isOfClass(slot, wanted) ? [...fitting, other] : fitting;
   };
 
   const isOfClass = ({ own }: Slot, wanted: TensorKey): boolean =>
@@ -332,7 +332,10 @@ function startExplaining({
 }
 
 /** The candidate's inputs by those of the reference: of one name, or of the same values. */
-function twinInputs(reference: Observation, candidate: Observation): Map<TensorKey, TensorKey> {
+export function twinInputs(
+  reference: Observation,
+  candidate: Observation,
+): Map<TensorKey, TensorKey> {
   const valueOf = (side: Observation, key: TensorKey) => side.tensors.get(key)?.value;
   const twins = new Map<TensorKey, TensorKey>();
   for (const { name, tensor } of candidate.inputs) {

@@ -1,7 +1,12 @@
 import { relL2 } from "../core/difference.js";
 import { expandFused, isFused } from "../core/fused/expand.js";
 import { judgePairs, type Judgement } from "../core/judge.js";
-import { producers, type ObservedOp, type TensorKey } from "../core/observation.js";
+import {
+  producers,
+  type Observation,
+  type ObservedOp,
+  type TensorKey,
+} from "../core/observation.js";
 import { pairTensors, type Pairing, type TensorPair } from "../core/pairing.js";
 import { pairLeftoversByShape, type ParameterComparison } from "../core/parameters.js";
 import { stageOfTensor } from "../core/rows.js";
@@ -46,14 +51,26 @@ export async function judgeCandidate(
     judgeWithLeftovers(side, candidate, parameters, {
       rules,
       signal,
-      index: indexValues(
-        side.observation,
-        parameters.missing.map(({ tensor }) => tensor),
-      ),
+      index: indexValues(side.observation, keptWithoutTwin(side.observation, parameters)),
     });
   const judged = await judgeWith(reference);
   const observation = expandFused(reference.observation, fusedBehindOrigins(judged));
   return observation ? judgeWith({ ...reference, observation }) : judged;
+}
+
+/** Buffers and constants of the reference that no parameter of the candidate was paired with. */
+function keptWithoutTwin(
+  { tensors, ops, inputs }: Observation,
+  { findings }: ParameterComparison,
+): TensorKey[] {
+  const known = new Set([
+    ...ops.flatMap((op) => op.outputs),
+    ...inputs.map(({ tensor }) => tensor),
+    ...findings.flatMap(({ reference }) => (reference ? [reference.tensor] : [])),
+  ]);
+  return [...tensors.values()]
+    .filter(({ key, value }) => value && !known.has(key))
+    .map(({ key }) => key);
 }
 
 /** Fused ops of the reference between the last paired tensors and one that differs because of several ops. */

@@ -1,4 +1,6 @@
-import { elementCount, isFloat } from "../core/dtypes.js";
+import { align } from "../core/layouts.js";
+import { twinInputs } from "./explainOrigins.js";
+import { elementCount, isFloat, mantissaBits } from "../core/dtypes.js";
 import { sameBytes } from "../core/integerComparison.js";
 import { isRearrangement, isSelection } from "../core/rearrangement.js";
 import { isFaulty } from "../core/origins.js";
@@ -11,7 +13,12 @@ import {
 } from "../core/observation.js";
 import type { TensorPair } from "../core/pairing.js";
 import { pairParameter, type ParameterComparison } from "../core/parameters.js";
-import { segmentGraph, segmentOf, type Segment } from "../core/segments.js";
+import {
+  implementationPrecision,
+  segmentGraph,
+  segmentOf,
+  type Segment,
+} from "../core/segments.js";
 import { sameShape } from "../core/shapes.js";
 import type { TensorValue } from "../core/tensorValue.js";
 import type { ValueIndex, ValueMatch } from "../core/valueIndex.js";
@@ -54,7 +61,10 @@ export interface Walk {
   firstWrong(pair: TensorPair, values: Values): Promise<readonly Counterpart[]>;
 }
 
-/** What a tensor may be the counterpart of: rank 0 where both are made from the same, 2 where the shapes differ. */
+/**
+ * What a tensor may be the counterpart of, the likeliest first: what is made from the same (0), what goes in (1), what is
+ * made from the same in another shape (2), anything of this shape (3), what is reduced further (4).
+ */
 interface Option {
   readonly match: Counterpart["match"];
   readonly rank: number;
@@ -101,6 +111,13 @@ export function startWalk({
     parameters.findings.map(({ candidate: { tensor }, reference: r }) => [tensor, r?.tensor]),
   );
   const missing = new Set(given.missing.map(({ tensor }) => tensor));
+  const inputPairs = new Map(
+    [...twinInputs(reference, candidate)].flatMap(([own, twin]) => {
+      const tensor = reference.tensors.get(twin);
+      const aligned = tensor && align(tensor, { shape: candidate.tensors.get(own)?.shape ?? [] });
+      return aligned?.ok ? [[own, { reference: twin, alignment: aligned.alignment }] as const] : [];
+    }),
+  );
   const partsOf = new Map<string, Set<string>>();
   for (const op of reference.ops) {
     const [base] = op.inputs;
@@ -109,6 +126,7 @@ export function startWalk({
     for (const output of op.outputs) parts.add(classOf(output));
     partsOf.set(classOf(base), parts);
   }
+  const precision = mantissaBits(implementationPrecision(candidate));
   let evaluations = 0;
 
   const onReference: Walk["onReference"] = (ends) => {
@@ -157,7 +175,9 @@ export function startWalk({
     const pending = segment.ops
       .flatMap((op) => op.outputs)
       .filter((key) => key !== pair.candidate && !pairs.has(key) && values.has(key))
-      .filter((key) => isTellable(candidate.tensors.get(key)));
+      .filter((key) => isTellable(candidate.tensors.get(key)))
+      // What is rounded further than the rest is not the reference's tensor, although it is near it.
+      .filter((key) => mantissaBits(candidate.tensors.get(key)?.dtype) >= precision);
     if (pending.length === 0) return [];
     const question: Question = {
       cuts,
@@ -169,15 +189,16 @@ export function startWalk({
       values,
     };
     // First what is made from the same: that is few, and likelier than anything else.
-    const alone = await wrongAlone(pending, question, (rank) => rank === 0);
+    const alone = await wrongAlone(pending, question, (rank) => rank <= 1);
     if (alone) return [alone];
     const together = await wrongTogether(pending, question);
     if (together.length > 0) return together;
-    for (const wanted of [2, 1]) {
+    for (const wanted of [2, 3]) {
       const other = await wrongAlone(pending, question, (rank) => rank === wanted);
       if (other) return [other];
     }
-    return [];
+    const last = await wrongAlone(pending.toReversed(), question, (rank) => rank === 4);
+    return last ? [last] : [];
   };
 
   async function wrongAlone(
@@ -273,8 +294,10 @@ export function startWalk({
   function referenceBetween({ reference: end }: TensorPair): Question["between"] {
     const matched = pairedReferences();
     const matchedClasses = new Set([...matched].map((key) => index.classOf(key)));
-    const { ops } = segmentOf(end, matched, referenceGraph);
-    const keys = ops.flatMap((op) => op.outputs).filter((key) => key !== end);
+    const { ops, parameters: read } = segmentOf(end, matched, referenceGraph);
+    const made = ops.flatMap((op) => op.outputs).filter((key) => key !== end);
+    // What one side keeps the other may compute.
+    const keys = [...made, ...read.filter((key) => index.classOf(key) !== undefined)];
     const isNew = (key: TensorKey): boolean => {
       const own = index.classOf(key);
       if (own === undefined) return false;
@@ -287,7 +310,8 @@ export function startWalk({
   function isMadeAnew(key: TensorKey): boolean {
     const maker = referenceGraph.producerOf.get(key);
     const own = reference.tensors.get(key)?.value;
-    if (!maker || !own || maker.inputs.length === 0) return false;
+    if (!maker) return true;
+    if (!own || maker.inputs.length === 0) return false;
     return maker.inputs.every((input) => {
       if (isRearrangement(maker, key, input, reference)) return false;
       const value = reference.tensors.get(input)?.value;
@@ -314,7 +338,7 @@ export function startWalk({
         .map((match) => ({ match, rank: 0 }));
     }
     const rank = ({ reference: r }: ValueMatch): number =>
-      haveSameInputs(key, r, question) ? 0 : 1;
+      haveSameInputs(key, r, question) ? 0 : 3;
     const alike = index
       .fitting(own)
       .filter((match) => between.unmatched.has(match.reference))
@@ -338,7 +362,12 @@ export function startWalk({
           haveSameInputs(key, other, question) || readsMore(other, key, question),
       )
       .slice(0, limits.otherShapes)
-      .map((match) => ({ match, rank: 2 }));
+      .map((match) => {
+        // What is only not reduced yet is rather another step of the same.
+        const shape = reference.tensors.get(match.reference)?.shape ?? [];
+        const isReduced = shape.every((size, axis) => size === own.shape[axis] || size === 1);
+        return { match, rank: isReduced ? 4 : 2 };
+      });
   }
 
   function isOfOtherShape(own: ObservedTensor): (match: Option["match"]) => boolean {
@@ -348,8 +377,7 @@ export function startWalk({
         other?.value !== undefined &&
         isFloat(other.dtype) === isFloat(own.dtype) &&
         other.shape.length === own.shape.length &&
-        // What is only not reduced yet is another step of the same.
-        other.shape.some((size, axis) => size !== own.shape[axis] && size !== 1)
+        !sameShape(other.shape, own.shape)
       );
     };
   }
@@ -431,7 +459,7 @@ export function startWalk({
   function entering(key: TensorKey, { frontier }: Segment): ValueMatch[] {
     const { shape = [] } = candidate.tensors.get(key) ?? {};
     return frontier.flatMap((input) => {
-      const pair = pairs.get(input);
+      const pair = pairs.get(input) ?? inputPairs.get(input);
       return pair?.alignment && sameShape(candidate.tensors.get(input)?.shape ?? [], shape)
         ? [{ reference: pair.reference, alignment: pair.alignment }]
         : [];

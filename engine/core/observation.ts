@@ -55,6 +55,8 @@ export interface ObservedParameter {
   readonly tensor: TensorKey;
   readonly value: TensorValue;
   readonly declaredAt?: Site;
+  /** A constant that no module declares: perhaps a weight, perhaps a mask. */
+  readonly isConstant?: boolean;
 }
 
 export interface ObservedPort {

@@ -199,7 +199,7 @@ function isBoundByCall(
   const wrong = new Set(namesAt(taker));
   const right = new Set(
     (candidate.readersOf.get(tensor) ?? [])
-      .filter((op) => op !== taker && op !== read.reader)
+      .filter((op) => op !== taker && op !== read.reader && isDataOp(op, candidate.observation))
       .filter((op) => op.inputs.every((input, at) => input !== tensor || !isWrongRead(op, at)))
       .flatMap(namesAt),
   );

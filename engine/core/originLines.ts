@@ -67,10 +67,8 @@ function linesOfExtraStep(judgement: Judgement, context: LineContext): BlamedLin
   const why = "does something that the reference does not do";
   const frames = isCall ? common.toReversed() : (ops.at(-1)?.frames ?? []);
   const outer = framesAtFault({ frames, instance: ops.at(-1)?.instance ?? "" }, context)[0];
-  return [
-    ...(call && outer ? [{ site: outer, why }] : []),
-    ...linesOfOp(judgement, context).map(({ site }) => ({ site, why })),
-  ];
+  const own = linesOfOp(judgement, context).map(({ site }) => ({ site, why }));
+  return call && outer ? [{ site: outer, why }, ...own.slice(0, 3)] : own;
 }
 
 /** Lines of the segment's ops: the one that makes the tensor first, then backwards. */

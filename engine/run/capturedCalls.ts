@@ -66,22 +66,37 @@ export async function readCapturedCalls(
   return calls;
 }
 
-/** The trace with constants that hold values of their own as parameters: a compiled function's weights have no other form. */
+/**
+ * The trace with constants that hold values of their own as parameters: a compiled function's weights have no other form,
+ * nor has a dictionary of weights that no module knows of.
+ */
 export function withConstantsAsParameters(
   trace: TraceFile,
   values: (tensor: number) => TensorValue | undefined,
 ): TraceFile {
   if (trace.parameters.length > 0) return trace;
-  const parameters = trace.ops.flatMap((op) => {
-    const [tensor] = op.outputs;
-    if (op.kind !== "Constant" || tensor === undefined) return [];
+  const namesOf = new Map(trace.tensors.map(({ id, names }) => [id, names]));
+  const parameters = constantsOf(trace).flatMap(({ tensor, declaredAt }) => {
     const value = values(tensor);
     if (!value || !isFloat(value.dtype) || !isTelling(value)) return [];
-    const name = trace.tensors.find(({ id }) => id === tensor)?.names[0] ?? `constant ${tensor}`;
-    const [declaredAt] = op.stack;
+    const name = namesOf.get(tensor)?.[0] ?? `constant ${tensor}`;
     return [{ name, tensor, ...(declaredAt !== undefined && { declaredAt }) }];
   });
   return { ...trace, parameters };
+}
+
+/** Tensors that a constant makes, or that come from outside and are no input. */
+export function constantsOf({ ops, tensors, inputs }: TraceFile): {
+  readonly tensor: number;
+  readonly declaredAt?: number | undefined;
+}[] {
+  const made = new Set([...ops.flatMap((op) => op.outputs), ...inputs.map(({ tensor }) => tensor)]);
+  return [
+    ...ops.flatMap(({ kind, outputs: [tensor], stack: [declaredAt] }) =>
+      kind === "Constant" && tensor !== undefined ? [{ tensor, declaredAt }] : [],
+    ),
+    ...tensors.flatMap(({ id }) => (made.has(id) ? [] : [{ tensor: id }])),
+  ];
 }
 
 async function feedsOf(
@@ -133,10 +148,8 @@ async function outputsOf(opened: OpenedTrace): Promise<Subject["outputs"]> {
 async function readParameters(opened: OpenedTrace): Promise<ObservedParameter[]> {
   const constants = new Map<number, TensorValue>();
   if (opened.trace.parameters.length === 0) {
-    for (const op of opened.trace.ops) {
-      const [tensor] = op.outputs;
-      if (op.kind !== "Constant" || tensor === undefined || !opened.ref(tensor)) continue;
-      constants.set(tensor, await opened.read(tensor));
+    for (const { tensor } of constantsOf(opened.trace)) {
+      if (opened.ref(tensor)) constants.set(tensor, await opened.read(tensor));
     }
   }
   const trace = withConstantsAsParameters(opened.trace, (tensor) => constants.get(tensor));

@@ -50,9 +50,8 @@ export async function explainOrigins(
   const explanations = new Map<TensorKey, ProvenExplanation>();
   const find = startExplaining(options);
   const suspects = judgements.filter(
-    ({ verdict, pair, segment, introducedByOps, gate }) =>
+    ({ verdict, pair, introducedByOps, gate }) =>
       verdict === "origin" &&
-      segment.ops.length <= limits.segmentOps &&
       (pair.fitsInPlace ||
         (pair.alignment !== undefined &&
           introducedByOps !== undefined &&
@@ -303,6 +302,7 @@ function startExplaining({
       const kind = isView ? "layout" : "extraStep";
       return { kind, reads: [read], remaining: 0, operands: [] };
     }
+    if (segment.ops.length > limits.segmentOps) return undefined;
     const enough = Math.max(fromWire(judgement.gate.value), leastGate);
     let tried = 0;
     for (const { kind, changes } of hypotheses(judgement)) {

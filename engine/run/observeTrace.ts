@@ -5,6 +5,7 @@ import type { Site } from "../protocol/report.js";
 import type { TraceFile } from "../protocol/trace.js";
 import { fromWire } from "../protocol/wire.js";
 import { openTrace } from "../trace/traceReader.js";
+import { withConstantsAsParameters } from "./capturedCalls.js";
 import type { ObservedImplementation } from "./observe.js";
 import { rebase } from "./sources.js";
 import { torchProgram, type TorchExecutor } from "./torchProgram.js";
@@ -62,6 +63,7 @@ export async function observeTrace({
     }));
     const ports = (list: TraceFile["inputs"]) =>
       list.map((port) => ({ name: port.name, tensor: String(port.tensor) }));
+    const named = withConstantsAsParameters(trace, (id) => tensors.get(String(id))?.value);
     const read = new Set(ops.flatMap((op) => op.inputs));
     return {
       id,
@@ -72,7 +74,7 @@ export async function observeTrace({
       observation: {
         ops,
         tensors,
-        parameters: trace.parameters.flatMap((parameter) => {
+        parameters: named.parameters.flatMap((parameter) => {
           const value = tensors.get(String(parameter.tensor))?.value;
           if (!value) return [];
           return [
@@ -80,6 +82,7 @@ export async function observeTrace({
               name: parameter.name,
               tensor: String(parameter.tensor),
               value,
+              ...(trace.parameters.length === 0 && { isConstant: true }),
               ...(parameter.declaredAt !== undefined && {
                 declaredAt: siteOf(parameter.declaredAt),
               }),

@@ -52,7 +52,8 @@ export function parameterProblems(
   if (
     findings.length > 0 &&
     reference.observation.parameters.length > 0 &&
-    findings.every((finding) => !finding.reference)
+    findings.every((finding) => !finding.reference) &&
+    findings.some((finding) => !finding.candidate.isConstant)
   ) {
     return [
       {

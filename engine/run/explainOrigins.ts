@@ -5,10 +5,8 @@ import { elementSize, isFloat } from "../core/dtypes.js";
 import type { Explanation, WrongRead } from "../core/explanation.js";
 import type { Judgement } from "../core/judge.js";
 import type { Observation, ObservedOp, TensorKey } from "../core/observation.js";
-import { normalisedName } from "../core/names.js";
 import { sameBytes } from "../core/integerComparison.js";
 import { isRearrangement } from "../core/rearrangement.js";
-import { sameTensor } from "../core/sameTensor.js";
 import type { TensorPair } from "../core/pairing.js";
 import { transposeMatrix, type ParameterFinding } from "../core/parameters.js";
 import { segmentGraph, segmentOf, type Segment } from "../core/segments.js";
@@ -18,6 +16,7 @@ import type { ValueIndex } from "../core/valueIndex.js";
 import { fromWire } from "../protocol/wire.js";
 import { evaluateTrial, type OperandValue, type Program, type Values } from "./program.js";
 import { substitutionFor } from "./replay.js";
+import { twinInputs } from "./twinInputs.js";
 
 export interface ExplainOptions {
   readonly reference: Observation;
@@ -329,25 +328,6 @@ function startExplaining({
     }
     return undefined;
   };
-}
-
-/** The candidate's inputs by those of the reference: of one name, or of the same values. */
-export function twinInputs(
-  reference: Observation,
-  candidate: Observation,
-): Map<TensorKey, TensorKey> {
-  const valueOf = (side: Observation, key: TensorKey) => side.tensors.get(key)?.value;
-  const twins = new Map<TensorKey, TensorKey>();
-  for (const { name, tensor } of candidate.inputs) {
-    const value = valueOf(candidate, tensor);
-    const twin = reference.inputs.find(
-      (port) =>
-        normalisedName(port.name) === normalisedName(name) ||
-        (value && sameTensor(valueOf(reference, port.tensor) ?? value, value) !== undefined),
-    );
-    if (twin) twins.set(tensor, twin.tensor);
-  }
-  return twins;
 }
 
 function placeOf({ reader, position }: Slot): { reader: TensorKey; position: number } {

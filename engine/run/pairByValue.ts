@@ -13,7 +13,8 @@ import { sameShape } from "../core/shapes.js";
 import type { TensorValue } from "../core/tensorValue.js";
 import type { ValueIndex, ValueMatch } from "../core/valueIndex.js";
 import { fittedParameters } from "./replay.js";
-import { differs, startWalk, type Counterpart } from "./walk.js";
+import type { Counterpart } from "./counterpartOptions.js";
+import { differs, startWalk } from "./walk.js";
 import type { Program } from "./program.js";
 
 export interface PairByValueOptions {

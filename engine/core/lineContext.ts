@@ -108,7 +108,7 @@ export function lineContext(options: LineOptions): LineContext {
     ...options,
     layoutOf: (key) => {
       const pair = pairOf.get(key);
-      if (pair?.alignment?.transform === "identical") return "same";
+      if (pair?.alignment && !pair.alignment.transform.includes("permuted")) return "same";
       const alike = classes.get(options.classOf(key) ?? classBehind(key) ?? "") ?? [];
       const shape = shapeOf(key, candidate);
       return alike.some((other) => shapeOf(other, options.reference) === shape)

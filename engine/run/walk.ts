@@ -4,7 +4,7 @@ import {
   type Option,
   type Question,
 } from "./counterpartOptions.js";
-import { elementCount, isFloat, mantissaBits } from "../core/dtypes.js";
+import { elementCount, mantissaBits } from "../core/dtypes.js";
 import { sameBytes } from "../core/integerComparison.js";
 import { isFaulty } from "../core/origins.js";
 import {
@@ -178,10 +178,12 @@ export function startWalk({
     isTried: (rank: number) => boolean,
   ): Promise<Counterpart | undefined> {
     const most = evaluations + limits.perQuestion;
-    for (const key of pending.slice(0, limits.tensors)) {
+    let tried = 0;
+    for (const key of pending) {
       let best: { match: Option["match"]; score: number } | undefined;
-      for (const { match, rank } of options.optionsFor(key, question)) {
-        if (!isTried(rank)) continue;
+      const open = options.optionsFor(key, question).filter(({ rank }) => isTried(rank));
+      if (open.length > 0 && tried++ >= limits.tensors) break;
+      for (const { match } of open) {
         if (evaluations >= Math.min(most, limits.evaluations)) break;
         const score = await scoreOf([{ candidate: key, match }], question);
         if (score > (best?.score ?? 0)) best = { match, score };
@@ -324,10 +326,9 @@ function isSameTensor(a: TensorValue, b: TensorValue): boolean {
   return sameShape(a.shape, b.shape) && sameBytes(a.bytes, b.bytes);
 }
 
-/** Single numbers and what arithmetic on shapes makes say nothing. */
+/** Single numbers say nothing. */
 function isTellable(tensor: ObservedTensor | undefined): boolean {
-  const count = elementCount(tensor?.shape ?? []);
-  return tensor !== undefined && count > 1 && (isFloat(tensor.dtype) || tensor.shape.length > 1);
+  return tensor !== undefined && elementCount(tensor.shape) > 1;
 }
 
 function onlyOne<T>(items: readonly T[]): T | undefined {

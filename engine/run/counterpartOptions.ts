@@ -215,7 +215,8 @@ export function counterpartOptions({
         other?.value !== undefined &&
         isFloat(other.dtype) === isFloat(own.dtype) &&
         other.shape.length === own.shape.length &&
-        !sameShape(other.shape, own.shape)
+        // The same sizes in another order are a permutation.
+        !sameShape(other.shape.toSorted(), own.shape.toSorted())
       );
     };
   }

@@ -1,4 +1,5 @@
 import type { Observation, ObservedOp, ObservedTensor, TensorKey } from "../observation.js";
+import type { Layout } from "../../protocol/tensor.js";
 import { fromTensor, product, toTensor, type NdArray } from "./ndarray.js";
 
 /** One tensor within a fused op, or one that it reads. */
@@ -34,6 +35,9 @@ export function stepWriter(op: ObservedOp, observation: Observation): StepWriter
   const word = op.kind.split(".").at(-1) ?? op.kind;
   const [first = ""] = op.outputs;
   const made = observation.tensors.get(first);
+  const sources = [...op.outputs, ...op.inputs].flatMap(
+    (key) => observation.tensors.get(key) ?? [],
+  );
   const ops: ObservedOp[] = [];
   const tensors: ObservedTensor[] = [];
   let elements = 0;
@@ -61,7 +65,7 @@ export function stepWriter(op: ObservedOp, observation: Observation): StepWriter
           description: `${word}'s ${name}`,
           dtype: made.dtype,
           shape: value.shape,
-          layout: { kind: "dense" },
+          layout: layoutFor(value.shape, sources),
           value: toTensor(value, made.dtype),
         });
         ops.push({
@@ -80,4 +84,14 @@ export function stepWriter(op: ObservedOp, observation: Observation): StepWriter
       return { ops: [...ops, { ...op, inputs: reads.map((read) => read.key) }], tensors };
     },
   };
+}
+
+/** Rows and padding lie in a step as they lie in what the op reads or makes. */
+function layoutFor(shape: readonly number[], sources: readonly ObservedTensor[]): Layout {
+  const source = sources.find(({ layout, shape: own }) => {
+    if (layout.kind === "jagged") return own[0] === shape[0];
+    if (layout.kind !== "padded") return false;
+    return [layout.batchAxis, ...layout.axes].every((axis) => own[axis] === shape[axis]);
+  });
+  return source?.layout ?? { kind: "dense" };
 }

@@ -58,7 +58,7 @@ export interface Choice {
 
 /**
  * Finds which of the recorded calls are implementations of one another: they got the same inputs and share parameters,
- * by content. torch is the reference before Tripy, wide before narrow, jagged before dense, what the script expects before
+ * by content. torch is the reference before Tripy, wide before narrow, jagged before dense and float64, what the script expects before
  * what it checks, earlier before later. A Tripy model whose parameters pair by name and shape, or all by their shapes, is a
  * candidate although none of their values came from torch: that is the finding. Two torch models that share no values are
  * none. Where neither side has parameters, the inputs and results that resemble one another decide, or the script itself,
@@ -366,8 +366,10 @@ function nearMisses(
 function byRank(a: Subject, b: Subject): number {
   const rank = (subject: Subject): number[] => [
     subject.framework === "torch" ? 0 : 1,
-    -precisionOf(subject),
+    // Padding says nothing, float32 says enough: jagged comes before dense unless it is narrower than that.
+    -Math.min(precisionOf(subject), floatFormats.float32.mantissaBits),
     subject.isJagged ? 0 : 1,
+    -precisionOf(subject),
     subject.isExpected === true ? 0 : 1,
     subject.order,
   ];

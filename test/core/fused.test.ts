@@ -179,18 +179,21 @@ describe("the steps of a fused op", () => {
     expectNear(steps.get("weights"), expected);
   });
 
-  it("of linear are the product, without a multiplication", () => {
+  it("of linear are the product with the turned weight", () => {
+    const turned = noise(16, 9);
     const { steps, reads } = stepsOf(
       observed(
         "torch.nn.functional.linear",
-        { input, weight: tensor("float32", [4, 4], noise(16, 9)), bias: of4(bias) },
+        { input, weight: tensor("float32", [4, 4], turned), bias: of4(bias) },
         tensor("float32", [6, 4], x),
       ),
     );
     expect(reads).toEqual(["product", "bias"]);
     expectNear(
       steps.get("product"),
-      x.map((y, i) => y - (bias[i % 4] as number)),
+      rows(x, 4).flatMap((row) =>
+        rows(turned, 4).map((line) => line.reduce((sum, a, i) => sum + a * (row[i] as number), 0)),
+      ),
     );
   });
 

@@ -177,6 +177,8 @@ describe("the reference", () => {
     ["the earlier one of two that are alike", { order: 1 }, { order: 2 }],
     ["torch before Tripy, although narrower", narrowed("float16"), { framework: "tripy" }],
     ["wide before jagged", { order: 9 }, { ...narrowed("bfloat16"), isJagged: true }],
+    ["jagged before float64", { isJagged: true, order: 9 }, narrowed("float64")],
+    ["float64 before float32", { ...narrowed("float64"), order: 9 }, { order: 0 }],
     [
       "torch before Tripy, although dense and later",
       { order: 9 },
@@ -539,7 +541,7 @@ describe("the choice", () => {
   });
 });
 
-function narrowed(dtype: "float16" | "bfloat16"): Partial<Subject> {
+function narrowed(dtype: "float16" | "bfloat16" | "float64"): Partial<Subject> {
   return {
     inputs: inputs(convertFloats(x, dtype)),
     parameters: [w, b].map((p) => ({ ...p, value: convertFloats(p.value, dtype) })),

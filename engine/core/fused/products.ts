@@ -17,26 +17,31 @@ const multiply = (x: number, y: number): number => x * y;
 export const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
 
 /** Larger products are not computed again only to be looked at. */
-const mostMultiplications = 3e8;
+const mostMultiplications = 1e8;
 
-/** x·Wᵀ is what the result is without its bias: nothing has to be multiplied. */
+/** x·Wᵀ, multiplied again: the result less the bias has the rounding of the larger of the two. */
 export function linear(w: StepWriter): Expansion | undefined {
   const input = w.operand("input");
   const weight = w.operand("weight");
   const bias = w.operand("bias");
-  const result = w.result();
-  if (!input || !weight || !bias || !result) return undefined;
-  return w.end(w.step("product", zip(result, bias, subtract), input, weight), bias);
+  if (!input || !weight || !bias || weight.shape.length !== 2) return undefined;
+  if (input.data.length * (weight.shape[0] ?? 0) > mostMultiplications) return undefined;
+  const flat = reshape(input, [-1, input.shape.at(-1) ?? 1]);
+  const product = reshape(matmul(flat, transposed(weight)), [
+    ...input.shape.slice(0, -1),
+    weight.shape[0] as number,
+  ]);
+  return w.end(w.step("product", product, input, weight), bias);
 }
 
 export function addmm(w: StepWriter): Expansion | undefined {
   const bias = w.operand("input") ?? w.operand("self");
   const left = w.operand("mat1");
   const right = w.operand("mat2");
-  const result = w.result();
-  if (!bias || !left || !right || !result) return undefined;
+  if (!bias || !left || !right) return undefined;
   if (w.number("alpha", 1) !== 1 || w.number("beta", 1) !== 1) return undefined;
-  return w.end(w.step("product", zip(result, bias, subtract), left, right), bias);
+  if (left.data.length * (right.shape[1] ?? 0) > mostMultiplications) return undefined;
+  return w.end(w.step("product", matmul(left, right), left, right), bias);
 }
 
 export function silu(w: StepWriter): Expansion | undefined {

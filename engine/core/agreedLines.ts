@@ -12,19 +12,19 @@ export interface Supposed {
 }
 
 /**
- * What happens in several instances is one fault where one line accounts for it. Instances that leave out the same step of
- * the reference agree on a line that all of them list. And an instance behind which a line stands that is at fault in more
- * instances is one of these.
+ * What happens in several instances is one fault where one line accounts for it. Instances that should read what one line of
+ * the reference makes agree on a line that all of them list. And an instance behind which a line stands that is at fault in
+ * more instances, or in another that says so alone, is one of these.
  */
 export function agreed(
   supposed: readonly Supposed[],
-  stepOf: (judgement: Judgement) => Site | undefined,
+  wantedAt: (judgement: Judgement) => Site | undefined,
   opsBehind: (judgement: Judgement) => readonly ObservedOp[],
 ): readonly Supposed[] {
   const sharing = supposed.map((one) => {
-    const step = stepOf(one.judgement);
-    const others = step
-      ? supposed.filter(({ judgement }) => isSameLine(stepOf(judgement), step))
+    const wanted = wantedAt(one.judgement);
+    const others = wanted
+      ? supposed.filter(({ judgement }) => isSameLine(wantedAt(judgement), wanted))
       : [one];
     const best =
       others.length > 1 ? bestShared(others.map(({ blamed }) => blamed.lines)) : undefined;
@@ -35,17 +35,24 @@ export function agreed(
     const within = opsBehind(one.judgement).flatMap((op) => op.frames);
     const known = sharing.find((other) => {
       const site = other.blamed.lines[0]?.site;
-      return (
-        !startsWith(other, one.blamed.lines[0]?.site) &&
-        within.some((frame) => isSameLine(frame, site)) &&
-        sharing.filter((third) => startsWith(third, site)).length > own
-      );
+      if (startsWith(other, one.blamed.lines[0]?.site)) return false;
+      if (!within.some((frame) => isSameLine(frame, site))) return false;
+      const instances = sharing.filter((third) => startsWith(third, site)).length;
+      return instances > own || (instances === own && isNarrower(other, one));
     });
     const line = known?.blamed.lines[0];
     return known && line
       ? withFirst({ ...one, blamed: { ...one.blamed, kind: known.blamed.kind } }, line)
       : one;
   });
+}
+
+/** Whether one names fewer lines, and the first of them is among the other's. */
+function isNarrower({ blamed: one }: Supposed, { blamed: other }: Supposed): boolean {
+  return (
+    one.lines.length < other.lines.length &&
+    other.lines.some(({ site }) => isSameLine(site, one.lines[0]?.site))
+  );
 }
 
 /** The line that stands nearest to the front in all lists. */

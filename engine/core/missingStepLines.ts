@@ -57,8 +57,20 @@ export function linesOfMissingStep(
   const unused = [frames[0], flow.to].flatMap((site) =>
     site && hasUnused(site, names, context) ? lines([site], readsAnother) : [],
   );
-  const first = inMakersLine ? (isReturned ? makes : made) : inReadersLine ? readers : [];
-  const there = isReturned ? after : isCalled ? before : between;
+  // A step of a fused op is done where the steps before it are.
+  const isWithin = referenceMaker !== undefined && referenceMaker.sourceOp === stepOp?.sourceOp;
+  const first =
+    isWithin && makes.length > 0
+      ? makes
+      : inMakersLine
+        ? isReturned
+          ? makes
+          : made
+        : inReadersLine
+          ? readers
+          : [];
+  const supposed = isReturned ? after : isCalled ? before : between;
+  const there = supposed.length > 0 ? supposed : between;
   return [
     ...unused,
     ...changesNothing,

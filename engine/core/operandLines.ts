@@ -6,10 +6,11 @@ import {
   type BlamedLine,
   type LineContext,
 } from "./lineContext.js";
+import { beforeTheSame } from "./parallelReads.js";
 import type { ObservedOp, TensorKey } from "./observation.js";
 import { isRearrangement, isSelection } from "./rearrangement.js";
 import { isDataOp } from "./segments.js";
-import { callKey, commonFrames, flowOf, isSameLine, type Flow } from "./sourceFlow.js";
+import { callKey, commonFrames, flowOf, type Flow } from "./sourceFlow.js";
 
 /**
  * The line at which a wrong tensor was taken: the view that selected it if nothing reads it rightly, else the first op
@@ -43,6 +44,10 @@ export function linesOfOperand(explanation: Explanation, context: LineContext): 
   if (ofOther.length > 0) return [...ofOther, ...uses];
   const { taker, tensor } = whereTaken(beforeTheSame(first, context), context);
   const maker = context.candidate.makerOf.get(tensor);
+  const caller = reader.frames[1];
+  if (!maker && caller && isReadWronglyThere(tensor, reader, context)) {
+    return [{ site: caller, why: "hands over the wrong tensor" }, ...uses];
+  }
   const flow = maker && flowOf(maker, taker === maker ? reader : taker);
   const swaps = flow ? swapsBetween(flow, tensor, context) : [];
   const site = taker === reader ? frames[0] : (taker.frames[0] ?? own);
@@ -112,69 +117,6 @@ function rearrangements(operand: TensorKey, context: LineContext): BlamedLine[] 
     if (site) found.push({ site, why: "lays the tensor out in another way", isWrong });
     tensor = base;
   }
-}
-
-/**
- * Where both sides do the same with the wrong tensor as with the right one, it was wrong before that: backwards over ops of
- * the candidate, and in parallel over the reference's that make the one and the other in the same lines.
- */
-function beforeTheSame(read: WrongRead, context: LineContext): WrongRead {
-  const { candidate, referenceOf, referenceClassOf } = context;
-  const given = referenceOf.get(read.operand);
-  if (given === undefined) return read;
-  const classOf = (key: TensorKey): string => referenceClassOf(key) ?? key;
-  const wantedFor = new Map(
-    [...inParallel(given, read.wanted, context)].map(([key, wanted]) => [classOf(key), wanted]),
-  );
-  let found = read;
-  const open: WrongRead[] = [read];
-  const seen = new Set<TensorKey>();
-  for (const one of open) {
-    const maker = candidate.makerOf.get(one.operand);
-    if (!maker || seen.size > mostInParallel || seen.has(one.operand)) continue;
-    seen.add(one.operand);
-    maker.inputs.forEach((operand, position) => {
-      if (!candidate.makerOf.has(operand)) return;
-      const wanted = wantedFor.get(classOf(referenceOf.get(operand) ?? ""));
-      const before = { ...read, reader: maker, position, operand, wanted: wanted ?? read.wanted };
-      if (wanted !== undefined) found = before;
-      open.push(before);
-    });
-  }
-  return found;
-}
-
-/** What stands in the making of one tensor of the reference where another stands in that of the other. */
-function inParallel(
-  first: TensorKey,
-  second: TensorKey,
-  { reference, referenceClassOf }: LineContext,
-): ReadonlyMap<TensorKey, TensorKey> {
-  const found = new Map<TensorKey, TensorKey>();
-  const open = [[first, second] as const];
-  for (const [one, other] of open) {
-    const [a, b] = [reference.makerOf.get(one), reference.makerOf.get(other)];
-    if (!a || !b || a === b || a.inputs.length !== b.inputs.length) continue;
-    if (found.size > mostInParallel || !isSameLine(a.frames[0], b.frames[0])) continue;
-    // Steps of a fused op have their place in their kind.
-    if (withoutPlace(a.kind) !== withoutPlace(b.kind)) continue;
-    a.inputs.forEach((key, at) => {
-      const twin = b.inputs[at] as TensorKey;
-      const own = referenceClassOf(key);
-      const isSame = key === twin || (own !== undefined && own === referenceClassOf(twin));
-      if (isSame || found.has(key)) return;
-      found.set(key, twin);
-      open.push([key, twin]);
-    });
-  }
-  return found;
-}
-
-const mostInParallel = 40;
-
-/** "torch.gru:step 3 input 0" is "torch.gru:step input" in another turn. */
-function withoutPlace(kind: string): string {
-  return kind.replace(/ \d+/g, "");
 }
 
 /** Backwards from the reader, as long as nothing else reads the tensor rightly. */
@@ -267,6 +209,22 @@ function isBoundByCall(
       .flatMap(namesAt),
   );
   return [...wrong].some((name) => !right.has(name)) && [...right].some((name) => !wrong.has(name));
+}
+
+/** Whether a function reads an input of the model wrongly wherever it reads it: then it was handed over. */
+function isReadWronglyThere(
+  tensor: TensorKey,
+  { frames }: ObservedOp,
+  context: LineContext,
+): boolean {
+  const key = callKey(frames, frames.length - 1);
+  const reads = readsThroughViews(tensor, context).filter(
+    ({ op }) =>
+      op.frames.length >= frames.length &&
+      callKey(op.frames, frames.length - 1) === key &&
+      isDataOp(op, context.candidate.observation),
+  );
+  return reads.every(({ op, position }) => context.isWrongRead(op, position));
 }
 
 /** What reads a tensor or what only lays it out in another way. */

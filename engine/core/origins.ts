@@ -89,6 +89,13 @@ export function findOrigins(
       ? referenceMakerOf.get(explanation.reads[0]?.wanted ?? "")?.frames[0]
       : undefined;
   };
+  /** One line of the reference: the first block reads its input, the others what the block before made. */
+  const wantedAt = (judgement: Judgement): Site | undefined => {
+    const explanation = options.explanations.get(judgement.pair.candidate);
+    return explanation?.kind === "missingStep" || explanation?.kind === "operand"
+      ? referenceMakerOf.get(explanation.reads[0]?.wanted ?? "")?.frames[0]
+      : undefined;
+  };
   const paired = new Set(judgements.map(({ pair }) => pair.candidate));
   /** With what makes a wrong operand: a sum with zeros is the other operand, and yet something was added. */
   const opsBehind = ({ segment, pair }: Judgement): ObservedOp[] => {
@@ -105,7 +112,7 @@ export function findOrigins(
     }
     return [...ops];
   };
-  for (const { judgement, blamed } of agreed(supposed, stepOf, opsBehind)) {
+  for (const { judgement, blamed } of agreed(supposed, wantedAt, opsBehind)) {
     const referenceMaker = referenceMakerOf.get(judgement.pair.reference);
     const faulty = judgement.segment.parameters
       .map((key) => options.parameters.get(key))

@@ -37,6 +37,11 @@ const limits = {
   evaluations: 600,
 };
 
+/** That the end of the segment matches says more than all that lies before it. */
+const scoreOfAll = 100;
+/** What is not there is seen by more than one tensor after it, or by the end. */
+const leastOfExtra = 1;
+
 export interface WalkOptions {
   readonly reference: Observation;
   readonly candidate: Observation;
@@ -183,10 +188,12 @@ export function startWalk({
       let best: { match: Option["match"]; score: number } | undefined;
       const open = options.optionsFor(key, question).filter(({ rank }) => isTried(rank));
       if (open.length > 0 && tried++ >= limits.tensors) break;
-      for (const { match } of open) {
+      for (const { match, rank } of open) {
         if (evaluations >= Math.min(most, limits.evaluations)) break;
         const score = await scoreOf([{ candidate: key, match }], question);
-        if (score > (best?.score ?? 0)) best = { match, score };
+        // The mean of what goes in is the mean of what goes in, whatever stands in between.
+        const least = rank === 1 ? leastOfExtra : 0;
+        if (score > Math.max(least, best?.score ?? 0)) best = { match, score };
       }
       if (best) return furtherOn({ candidate: key, ...best }, question);
     }
@@ -278,6 +285,7 @@ export function startWalk({
     const outputs = after ?? tensorsAfter(keys, segment);
     const request = { outputs, replaced: given, parameters: repairs };
     const classes = new Set<string>();
+    let isAll = false;
     for (const [tensor, result] of await evaluateTrial(program, request, signal)) {
       const before = values.get(tensor);
       if (before && isSameTensor(before, result)) continue;
@@ -285,9 +293,11 @@ export function startWalk({
         tensor === pair.candidate && pair.alignment
           ? !differs(pair, index, result) && index.classOf(pair.reference)
           : firstClass(index.matches(result), between.unmatched, pair.reference);
-      if (rejoined && !own.has(rejoined)) classes.add(rejoined);
+      if (!rejoined || own.has(rejoined)) continue;
+      classes.add(rejoined);
+      if (tensor === pair.candidate) isAll = true;
     }
-    return classes.size;
+    return classes.size + (isAll ? scoreOfAll : 0);
   }
 
   function firstClass(

@@ -244,6 +244,13 @@ class FramesAndParameters(CaptureCase):
         self.assertEqual([op["instance"] for op in linear], ["layers.0.project", "layers.1.project"])
         self.assertEqual(self.trace.frame(linear[0]["stack"][0])["line"], self.line_of("self.project(scaled"))
 
+    def test_an_op_inside_a_library_module_says_where_the_user_made_that_module(self):
+        linear = [op for op in self.trace.ops if op["kind"] == "torch.nn.functional.linear"]
+        made = {self.trace.frame(op["constructedAt"])["line"] for op in linear}
+        self.assertEqual(made, {self.line_of("self.project = ")})
+        own = self.trace.maker_of("layers.0/forward.scaled")
+        self.assertNotIn("constructedAt", own)
+
     def test_ports_are_named_by_their_path(self):
         self.assertEqual([port["name"] for port in self.trace.json["inputs"]], ["batch.x.inner", "batch.more.0"])
         self.assertEqual(

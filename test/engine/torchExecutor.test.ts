@@ -11,6 +11,8 @@ import {
   type TorchEvaluation,
   type TorchExecutor,
 } from "../../engine/capture/torchExecutor.js";
+import { toFloat64 } from "../../engine/core/dtypes.js";
+import type { TensorValue } from "../../engine/core/tensorValue.js";
 import type { TraceFile } from "../../engine/protocol/trace.js";
 import { writeSafetensors } from "../../engine/trace/safetensors.js";
 import { root } from "../support/bundleRunner.js";
@@ -188,6 +190,15 @@ describe("an evaluation in torch", () => {
     );
     expect([...values.keys()]).toEqual(["3"]);
     expect(unavailable.get("4")).toContain("dropout is random");
+  });
+
+  it("feeds one operand of one op, and nothing else that reads the tensor", async () => {
+    const operands = [{ reader: "3", position: 0, value: floats([2], [5, 6]) }];
+    const { values } = await start().evaluate(asking(small, ["2", "3"], { operands }), never);
+    expect(["2", "3"].map((key) => [...toFloat64(values.get(key) as TensorValue)])).toEqual([
+      [3, 10],
+      [-5, -6],
+    ]);
   });
 
   it("refuses what does not fit in words, and goes on", async () => {

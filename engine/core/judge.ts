@@ -160,6 +160,8 @@ function judgePair(
     referenceAxes: axisRoles(r.layout, r.shape.length),
     ...(pad !== undefined && { padding: paddingRegion(alignment, c.shape, pad) }),
   });
+  // What the reference rounds and a wider candidate does not is nobody's fault, and is not measured on the candidate.
+  const isWider = mantissaBits(c.dtype) > mantissaBits(r.dtype);
   const gateFor = (noise: number | undefined): Gate =>
     (tolerance &&
       userGate(tolerance, {
@@ -169,11 +171,13 @@ function judgePair(
       })) ??
     (exact
       ? exactGate()
-      : noise !== undefined && Number.isFinite(noise)
-        ? noiseGate({ noise, nonDeterminism })
-        : replay?.isNear.has(pair.candidate) === true
-          ? floorGate(nonDeterminism)
-          : dtypeDefault);
+      : isWider
+        ? dtypeDefault
+        : noise !== undefined && Number.isFinite(noise)
+          ? noiseGate({ noise, nonDeterminism })
+          : replay?.isNear.has(pair.candidate) === true
+            ? floorGate(nonDeterminism)
+            : dtypeDefault);
   // Float64 leaves casts to narrower types out, so what they lose would pass for noise.
   const double = replay?.onReferenceDouble.get(pair.candidate);
   const isMeasured = double !== undefined && !hasStrayNarrowing(segment, candidate);

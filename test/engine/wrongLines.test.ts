@@ -125,6 +125,15 @@ describe("the wrong line of a port that writes out what torch does in one", () =
     expect([pair.verdict, pair.origins]).toEqual(["pass", []]);
   });
 
+  it("is none where the port computes in float64", { timeout: 60_000 }, async () => {
+    const wide = right
+      .replace("port = Port(model)\n", "port = Port(model).double()\n")
+      .replace("port(x)", "port(x.double())");
+    const pair = await compare(wide);
+    expect(["pass", "warn"]).toContain(pair.verdict);
+    expect(pair.origins).toEqual([]);
+  });
+
   it.each(faults)("is found: %s", { timeout: 60_000 }, async (_, find, replace, mark) => {
     expect(right.split(find)).toHaveLength(2);
     const wrong = right.replace(find, replace);

@@ -204,7 +204,7 @@ describe("a script that ends otherwise than by its last line", { timeout: 60_000
   it("is cancelled: 130, and nobody of its group is left, whatever signals they ignore", async () => {
     await the.script("stubborn.py", stubborn);
     const running = the.start(["stubborn.py"]);
-    await running.says("waiting");
+    await running.says("waiting\n");
     expect((await the.leftOver()).filter((what) => what.includes("sleep 600"))).toHaveLength(1);
     running.child.kill("SIGINT");
     expect(await running.code).toBe(130);
@@ -216,7 +216,7 @@ describe("a script that ends otherwise than by its last line", { timeout: 60_000
     await the.script("stubborn.py", stubborn);
     const terminal = [python, "-c", "import pty, sys; pty.spawn(sys.argv[1:])"];
     const running = the.start(["stubborn.py"], terminal);
-    await running.says("waiting");
+    await running.says("waiting\n");
     running.child.kill("SIGKILL");
     await running.code;
     await vi.waitFor(async () => expect(await the.leftOver()).toEqual([]), 10_000);
@@ -225,7 +225,7 @@ describe("a script that ends otherwise than by its last line", { timeout: 60_000
   it("is ended with a command line that is killed, although it cannot say so", async () => {
     await the.script("stubborn.py", stubborn.replace(/^subprocess.*\nif .*\n.*\n/m, ""));
     const running = the.start(["stubborn.py"]);
-    await running.says("waiting");
+    await running.says("waiting\n");
     running.child.kill("SIGKILL");
     await running.code;
     // Its folders are left: nobody was there to remove them.
@@ -239,7 +239,7 @@ describe("a script that ends otherwise than by its last line", { timeout: 60_000
     const failing = path.join(the.folder, "failing.mjs");
     await writeFile(failing, `setTimeout(() => { throw new Error("a fault"); }, 2000);\n`);
     const running = the.start(["stubborn.py"], [], ["--import", pathToFileURL(failing).href]);
-    await running.says("waiting");
+    await running.says("waiting\n");
     expect(await running.code).toBe(1);
     expect(running.stderr()).toContain("a fault");
     // The folder of the capture is left: nobody was there to remove it.

@@ -19,9 +19,11 @@ export function explainedCause(
   const place = site ? ` (${site.file}:${site.line})` : "";
   const each = reads.map((one) => nameOf(one.operand, candidate)).join(" and ");
   const instead = reads.map((one) => nameOf(one.wanted, reference)).join(" and ");
+  const [own, other] = [shapeOf(operand, candidate), shapeOf(wanted, reference)];
+  const shapes = own && other && own !== other ? `: as [${own}], not [${other}]` : "";
   const texts: Readonly<Record<Explanation["kind"], string>> = {
     operand: `reads ${each} where the reference reads ${instead}${place}`,
-    layout: `lays ${each} out in another way than the reference lays out ${instead}${place}`,
+    layout: `lays ${each} out in another way than the reference lays out ${instead}${place}${shapes}`,
     transposed: `reads ${read} the wrong way round: with its last two axes exchanged the result is the reference's`,
     swapped: `has two operands in one another's place: ${each}`,
     missingStep: `leaves out a step: the reference makes ${right} by ${maker?.kind ?? "an op"}${place} before it goes on`,
@@ -38,6 +40,10 @@ export function explainedCause(
       remaining: toWire(remaining),
     },
   };
+}
+
+function shapeOf(key: TensorKey, { tensors }: Observation): string | undefined {
+  return tensors.get(key)?.shape.join(", ");
 }
 
 /** The name that the user's source gives to it. */

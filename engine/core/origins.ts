@@ -1,4 +1,4 @@
-import type { Origin, Parameter, Site } from "../protocol/report.js";
+import type { Cause, Origin, Parameter, Site } from "../protocol/report.js";
 import { fromWire, toWire } from "../protocol/wire.js";
 import { causeOfOp, causeOfParameter } from "./causes.js";
 import { sampleLengths } from "./causes/sampleLengths.js";
@@ -10,7 +10,13 @@ import type { LineOptions, Side } from "./lineContext.js";
 import { findLines } from "./originLines.js";
 import { agreed } from "./agreedLines.js";
 import type { StatementsOf } from "./statements.js";
-import { consumers, producers, type Observation, type ObservedOp } from "./observation.js";
+import {
+  consumers,
+  producers,
+  type Observation,
+  type ObservedOp,
+  type ObservedTensor,
+} from "./observation.js";
 import type { ParameterFinding } from "./parameters.js";
 import type { TensorValue } from "./tensorValue.js";
 
@@ -213,10 +219,11 @@ function toOrigin(group: readonly OriginInstance[], options: OriginOptions): Fou
         : reference &&
           candidate &&
           lead.judgement.pair.alignment &&
-          causeOfOp(reference, candidate, lead.judgement.pair.alignment, {
+          (causeOfOp(reference, candidate, lead.judgement.pair.alignment, {
             referenceLayout: referenceTensor?.layout,
             lengths: sampleLengths(options.reference),
-          });
+          }) ??
+            causeWithin(referenceTensor));
   return {
     judgements: group.map((g) => g.judgement),
     parameters,
@@ -240,6 +247,18 @@ function toOrigin(group: readonly OriginInstance[], options: OriginOptions): Fou
       ...(cause && { cause }),
     },
   };
+}
+
+/** Of a step of a fused op at least its name can be told. */
+function causeWithin(reference: ObservedTensor | undefined): Cause | undefined {
+  return reference?.description === undefined
+    ? undefined
+    : {
+        kind: "step",
+        text: `stands where the reference has ${reference.description}, and makes something else`,
+        confidence: "certain",
+        evidence: { step: reference.description },
+      };
 }
 
 function instanceOf(judgement: Judgement, candidate: Observation): string {

@@ -191,6 +191,7 @@ function identity(
   stage: string,
   maker?: ObservedOp,
 ): Pick<Row, "name" | "stage" | "instance"> {
+  if (tensor.description !== undefined) return { name: tensor.description, stage };
   const name = sourceNames(tensor, maker)[0] ?? tensor.names[0] ?? tensor.key;
   const { instance, local } = splitTensorName(name);
   return { name: withoutCount(local), stage, ...(instance !== "" && { instance }) };

@@ -141,8 +141,8 @@ describe("the wrong line of a port that writes out what torch does in one", () =
     expect(pair.verdict).toBe("fail");
     expect(pair.origins.map(({ site }) => site.line)).toEqual([lineOf(wrong, mark)]);
     expect(pair.repair).toMatchObject({ proves: true });
-    // What torch does in one has names for its steps.
-    if (mark === "eps") expect(pair.origins[0]?.cause?.text).toContain("layer_norm's ");
+    // What torch does in one has names for its steps; a constant too much is told as such.
+    if (mark === "eps") expect(pair.origins[0]?.cause?.text).toMatch(/layer_norm's root|0\.09/);
   });
 
   it("can be looked at alone", { timeout: 60_000 }, async () => {

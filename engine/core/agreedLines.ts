@@ -1,4 +1,5 @@
 import type { Site } from "../protocol/report.js";
+import type { Explanation } from "./explanation.js";
 import type { Judgement } from "./judge.js";
 import type { BlamedLine } from "./lineContext.js";
 import type { ObservedOp } from "./observation.js";
@@ -18,13 +19,13 @@ export interface Supposed {
  */
 export function agreed(
   supposed: readonly Supposed[],
-  wantedAt: (judgement: Judgement) => Site | undefined,
+  wantedAt: (explanation: Explanation | undefined) => Site | undefined,
   opsBehind: (judgement: Judgement) => readonly ObservedOp[],
 ): readonly Supposed[] {
   const sharing = supposed.map((one) => {
-    const wanted = wantedAt(one.judgement);
+    const wanted = wantedAt(one.blamed.explanation);
     const others = wanted
-      ? supposed.filter(({ judgement }) => isSameLine(wantedAt(judgement), wanted))
+      ? supposed.filter(({ blamed }) => isSameLine(wantedAt(blamed.explanation), wanted))
       : [one];
     const best =
       others.length > 1 ? bestShared(others.map(({ blamed }) => blamed.lines)) : undefined;

@@ -2,9 +2,16 @@ import type { Site } from "../protocol/report.js";
 import type { Explanation, WrongRead } from "./explanation.js";
 import type { Judgement } from "./judge.js";
 import { framesAtFault, variablesOf, type BlamedLine, type LineContext } from "./lineContext.js";
-import type { TensorKey } from "./observation.js";
+import type { ObservedOp, TensorKey } from "./observation.js";
 import { isRearrangement } from "./rearrangement.js";
-import { flowOf, isSameLine, type Flow } from "./sourceFlow.js";
+import {
+  commonFrames,
+  flowOf,
+  isInActivationOf,
+  isSameLine,
+  ownerOf,
+  type Flow,
+} from "./sourceFlow.js";
 import type { Statement } from "./statements.js";
 
 /**
@@ -19,7 +26,7 @@ export function linesOfMissingStep(
   const [{ reader, operand, own, wanted }] = reads as [WrongRead];
   const { candidate, reference } = context;
   const stepOp = reference.makerOf.get(wanted);
-  const readerOp = reference.makerOf.get(pair.reference);
+  const readerOp = nearestReader(wanted, reference.makerOf.get(pair.reference), context);
   const toReader = stepOp && readerOp && flowOf(stepOp, readerOp);
   const step = stepOp?.frames ?? [];
   // As many calls further out as the reference's reader stands below the step, and out of what does right elsewhere.
@@ -52,8 +59,10 @@ export function linesOfMissingStep(
   const isCalled = (toStep?.called.length ?? 0) > 0 && toReader?.called.length === 0;
   const inMakersLine = isDirect(toStep) && isSameLine(referenceMaker?.frames[0], step[0]);
   // A call beside the one that makes the tensor: of another layer, perhaps.
-  const beside = isSameLine(toStep?.from, toStep?.to) ? (toStep?.returned.length ?? 0) : 0;
-  const besides = beside > 0 ? lines(maker.frames.slice(beside, beside + 1), calledOnce) : [];
+  const beside = isSameLine(toStep?.from, toStep?.to)
+    ? Math.min(toStep?.returned.length ?? 0, flow.returned.length)
+    : -1;
+  const besides = beside >= 0 ? lines(maker.frames.slice(beside, beside + 1), calledOnce) : [];
   const unused = [frames[0], flow.to].flatMap((site) =>
     site && hasUnused(site, names, context) ? lines([site], readsAnother) : [],
   );
@@ -72,6 +81,7 @@ export function linesOfMissingStep(
   const supposed = isReturned ? after : isCalled ? before : between;
   const there = supposed.length > 0 ? supposed : between;
   return [
+    ...betweenTurns(toReader, readerOp, reader, context),
     ...unused,
     ...changesNothing,
     ...besides,
@@ -87,6 +97,63 @@ export function linesOfMissingStep(
     ...makes,
   ];
 }
+
+/**
+ * Where one line of the reference hands over from one of its activations to the next, as a loop over layers does: the line
+ * of the candidate that calls what is done in the next, and the loop around it.
+ */
+function betweenTurns(
+  toReader: Flow | undefined,
+  readerOp: ObservedOp | undefined,
+  reader: ObservedOp,
+  { candidate, reference, counterpartsOf, statementsOf }: LineContext,
+): BlamedLine[] {
+  if (!readerOp || !isBetweenTurns(toReader)) return [];
+  const turn = reference.observation.ops.filter((op) => isInActivationOf(op, readerOp));
+  const twins = turn
+    .flatMap((op) => op.outputs.flatMap(counterpartsOf))
+    .flatMap((key) => candidate.makerOf.get(key) ?? [])
+    .filter((op) => ownerOf(op) === ownerOf(reader));
+  const frames = [reader, ...twins].map((op) => op.frames);
+  const call = commonFrames(frames).at(-1);
+  if (!call || frames.some(([own]) => isSameLine(own, call))) return [];
+  const loop = statementsOf(call.file).findLast(
+    ({ kind, line, function: name }) =>
+      kind === "loop" && name === call.function && line < call.line,
+  );
+  const turns = "decides what is called one after another";
+  return [
+    ...lines([call], "hands over what the reference hands over at another turn"),
+    ...(loop ? [{ site: { ...call, line: loop.line }, why: turns }] : []),
+  ];
+}
+
+function isBetweenTurns(flow: Flow | undefined): boolean {
+  return (
+    isSameLine(flow?.from, flow?.to) &&
+    (flow?.returned.length ?? 0) > 0 &&
+    (flow?.called.length ?? 0) > 0
+  );
+}
+
+/** The reference's op that reads a tensor on the way to another one, if several ops lie between the two. */
+function nearestReader(
+  wanted: TensorKey,
+  end: ObservedOp | undefined,
+  { reference }: LineContext,
+): ObservedOp | undefined {
+  if (!end || end.inputs.includes(wanted)) return end;
+  const behind = new Set([end]);
+  for (const op of behind) {
+    for (const key of op.inputs) {
+      const maker = reference.makerOf.get(key);
+      if (maker && behind.size < mostBehind) behind.add(maker);
+    }
+  }
+  return (reference.readersOf.get(wanted) ?? []).find((op) => behind.has(op)) ?? end;
+}
+
+const mostBehind = 200;
 
 const readsLess = "reads a tensor to which the reference has done more";
 

@@ -24,6 +24,8 @@ export interface ObservedOp {
   /** Ops that one source op was lowered to share this; otherwise it is the id. */
   readonly sourceOp: string;
   readonly inputs: readonly TensorKey[];
+  /** What it reads as a whole, where its steps are written out and `inputs` are what the last of them reads. */
+  readonly wholeInputs?: readonly TensorKey[];
   readonly outputs: readonly TensorKey[];
   /** User frames, innermost first, relative to the run's base. */
   readonly frames: readonly Site[];

@@ -10,7 +10,7 @@ import { beforeTheSame } from "./parallelReads.js";
 import type { ObservedOp, TensorKey } from "./observation.js";
 import { isRearrangement, isSelection } from "./rearrangement.js";
 import { isDataOp } from "./segments.js";
-import { callKey, commonFrames, flowOf, type Flow } from "./sourceFlow.js";
+import { callKey, commonFrames, flowOf, ownerOf, type Flow } from "./sourceFlow.js";
 
 /**
  * The line at which a wrong tensor was taken: the view that selected it if nothing reads it rightly, else the first op
@@ -170,7 +170,9 @@ function cameByCall(
   const depth = reader.frames.length - flow.called.length;
   const key = callKey(reader.frames, depth);
   const within = (op: ObservedOp): boolean =>
-    op.frames.length > depth && callKey(op.frames, depth) === key;
+    op.frames.length > depth &&
+    callKey(op.frames, depth) === key &&
+    ownerOf(op) === ownerOf(reader);
   const areWrong = (start: TensorKey): boolean =>
     readsThroughViews(start, context)
       .filter(({ op }) => within(op) && isDataOp(op, candidate.observation))

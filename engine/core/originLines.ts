@@ -1,5 +1,5 @@
 import type { Origin, Site } from "../protocol/report.js";
-import type { Explanation } from "./explanation.js";
+import type { Explanation, WrongRead } from "./explanation.js";
 import type { Judgement } from "./judge.js";
 import {
   distinctLines,
@@ -11,22 +11,42 @@ import {
 } from "./lineContext.js";
 import { linesOfMissingStep } from "./missingStepLines.js";
 import { linesOfOperand } from "./operandLines.js";
+import { beforeTheSame } from "./parallelReads.js";
 import { commonFrames } from "./sourceFlow.js";
 
 export interface Blamed {
   readonly kind: Origin["kind"];
   /** Best first. */
   readonly lines: readonly BlamedLine[];
+  /** What was proven, told of the tensor with which it begins. */
+  readonly explanation?: Explanation;
 }
 
 /** The lines of origins: decided after the walk, because what else reads a tensor says where it went wrong. */
 export function findLines(options: LineOptions): (judgement: Judgement) => Blamed {
   const context = lineContext(options);
   return (judgement) => {
-    const explanation = options.explanations.get(judgement.pair.candidate);
+    const explanation = fromItsBeginning(
+      options.explanations.get(judgement.pair.candidate),
+      context,
+    );
     const lines = linesFor(explanation, judgement, context);
-    return { kind: kindOf(explanation, judgement), lines: distinctLines(lines) };
+    return {
+      kind: kindOf(explanation, judgement),
+      lines: distinctLines(lines),
+      ...(explanation && { explanation }),
+    };
   };
+}
+
+/** Where a layer's norm is read in the place of another layer's norm, it is the layer's input that lacks a step. */
+function fromItsBeginning(
+  explanation: Explanation | undefined,
+  context: LineContext,
+): Explanation | undefined {
+  if (explanation?.kind !== "missingStep" || explanation.reads.length !== 1) return explanation;
+  const [read] = explanation.reads as [WrongRead];
+  return { ...explanation, reads: [beforeTheSame(read, context)] };
 }
 
 function kindOf(explanation: Explanation | undefined, { pair }: Judgement): Origin["kind"] {

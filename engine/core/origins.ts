@@ -89,15 +89,13 @@ export function findOrigins(
   const supposed = judgements
     .filter(({ verdict }) => verdict === "origin")
     .map((judgement) => ({ judgement, blamed: blame(judgement) }));
-  const stepOf = (judgement: Judgement): Site | undefined => {
-    const explanation = options.explanations.get(judgement.pair.candidate);
+  const stepOf = (explanation: Explanation | undefined): Site | undefined => {
     return explanation?.kind === "missingStep"
       ? referenceMakerOf.get(explanation.reads[0]?.wanted ?? "")?.frames[0]
       : undefined;
   };
   /** One line of the reference: the first block reads its input, the others what the block before made. */
-  const wantedAt = (judgement: Judgement): Site | undefined => {
-    const explanation = options.explanations.get(judgement.pair.candidate);
+  const wantedAt = (explanation: Explanation | undefined): Site | undefined => {
     return explanation?.kind === "missingStep" || explanation?.kind === "operand"
       ? referenceMakerOf.get(explanation.reads[0]?.wanted ?? "")?.frames[0]
       : undefined;
@@ -152,8 +150,8 @@ export function findOrigins(
       judgement.introducedByOps > Number(judgement.gate.value);
     const [first, ...alternatives] = blamed.lines;
     if (!opsAreWrong || !first) continue;
-    const explanation = options.explanations.get(judgement.pair.candidate);
-    const referenceSite = stepOf(judgement) ?? referenceMaker?.frames[0];
+    const { explanation } = blamed;
+    const referenceSite = stepOf(explanation) ?? referenceMaker?.frames[0];
     add({
       kind: blamed.kind,
       site: first.site,

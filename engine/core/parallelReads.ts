@@ -1,65 +1,109 @@
 import type { WrongRead } from "./explanation.js";
 import type { LineContext } from "./lineContext.js";
-import type { TensorKey } from "./observation.js";
+import type { ObservedOp, TensorKey } from "./observation.js";
 import { isSameLine } from "./sourceFlow.js";
+
+/** Further back, nothing is compared. */
+const mostInParallel = 60;
 
 /**
  * Where both sides do the same with the wrong tensor as with the right one, it was wrong before that: backwards over ops of
- * the candidate, and in parallel over the reference's that make the one and the other in the same lines.
+ * the candidate, to the last tensor out of which the reference makes the one as it makes the other out of another.
  */
 export function beforeTheSame(read: WrongRead, context: LineContext): WrongRead {
-  const { candidate, referenceOf, referenceClassOf } = context;
-  const given = referenceOf.get(read.operand);
-  if (given === undefined) return read;
+  const { reference, referenceOf, referenceClassOf, alikeInReference } = context;
+  const held = referenceOf.get(read.operand);
+  if (held === undefined) return read;
+  // Of what holds the same, what is made in the same way.
+  const kindOf = (key: TensorKey): string => withoutPlace(reference.makerOf.get(key)?.kind ?? "");
+  const given =
+    [held, ...alikeInReference(held)].find((key) => kindOf(key) === kindOf(read.wanted)) ?? held;
   const classOf = (key: TensorKey): string => referenceClassOf(key) ?? key;
-  const wantedFor = new Map(
-    [...inParallel(given, read.wanted, context)].map(([key, wanted]) => [classOf(key), wanted]),
-  );
-  let found = read;
-  const open: WrongRead[] = [read];
-  const seen = new Set<TensorKey>();
-  for (const one of open) {
-    const maker = candidate.makerOf.get(one.operand);
-    if (!maker || seen.size > mostInParallel || seen.has(one.operand)) continue;
-    seen.add(one.operand);
-    maker.inputs.forEach((operand, position) => {
-      if (!candidate.makerOf.has(operand)) return;
-      const wanted = wantedFor.get(classOf(referenceOf.get(operand) ?? ""));
-      const before = { ...read, reader: maker, position, operand, wanted: wanted ?? read.wanted };
-      if (wanted !== undefined) found = before;
-      open.push(before);
+  const [, ...before] = parallelRoots(given, read.wanted, context);
+  const readers = readsBehind(read, context);
+  for (const { given: root, wanted } of before.toReversed()) {
+    const found = readers.find(
+      ({ operand }) => classOf(referenceOf.get(operand) ?? "") === classOf(root),
+    );
+    if (found) return { ...read, ...found, own: referenceOf.get(found.operand), wanted };
+  }
+  return read;
+}
+
+/** What is read behind a tensor of the candidate, the nearest first. */
+function readsBehind(
+  { operand }: WrongRead,
+  { candidate }: LineContext,
+): Pick<WrongRead, "reader" | "position" | "operand">[] {
+  const found: Pick<WrongRead, "reader" | "position" | "operand">[] = [];
+  const open = new Set([operand]);
+  for (const key of open) {
+    const reader = candidate.makerOf.get(key);
+    if (!reader || open.size > mostInParallel) continue;
+    reader.inputs.forEach((input, position) => {
+      if (!candidate.makerOf.has(input)) return;
+      found.push({ reader, position, operand: input });
+      open.add(input);
     });
   }
   return found;
 }
 
-/** What stands in the making of one tensor of the reference where another stands in that of the other. */
-function inParallel(
-  first: TensorKey,
-  second: TensorKey,
+interface Parallel {
+  readonly given: TensorKey;
+  readonly wanted: TensorKey;
+}
+
+/**
+ * Two tensors of the reference, and before them those out of which the same ops make both, as long as it is one tensor in
+ * the place of one other that makes all of the difference: the nearest first.
+ */
+function parallelRoots(
+  given: TensorKey,
+  wanted: TensorKey,
   { reference, referenceClassOf }: LineContext,
-): ReadonlyMap<TensorKey, TensorKey> {
-  const found = new Map<TensorKey, TensorKey>();
-  const open = [[first, second] as const];
-  for (const [one, other] of open) {
+): readonly Parallel[] {
+  const parameters = new Set(reference.observation.parameters.map(({ tensor }) => tensor));
+  const classOf = (key: TensorKey): string => referenceClassOf(key) ?? key;
+  const known = new Map<string, readonly Parallel[]>();
+  const rootsOf = (one: TensorKey, other: TensorKey): readonly Parallel[] => {
+    const id = `${one} ${other}`;
+    const given = known.get(id);
+    if (given) return given;
+    const own = { given: one, wanted: other };
+    known.set(id, [own]);
+    const differing = known.size > mostInParallel ? [] : differingReads(one, other);
+    const [first = [], ...others] = differing.map(([a, b]) => rootsOf(a, b));
+    const common = first.filter((pair) => others.every((roots) => roots.includes(pair)));
+    const roots = [own, ...common];
+    known.set(id, roots);
+    return roots;
+  };
+  /** What the makers of two tensors read otherwise; nothing where they are not the same op. */
+  const differingReads = (one: TensorKey, other: TensorKey): [TensorKey, TensorKey][] => {
     const [a, b] = [reference.makerOf.get(one), reference.makerOf.get(other)];
-    if (!a || !b || a === b || a.inputs.length !== b.inputs.length) continue;
-    if (found.size > mostInParallel || !isSameLine(a.frames[0], b.frames[0])) continue;
-    // Steps of a fused op have their place in their kind.
-    if (withoutPlace(a.kind) !== withoutPlace(b.kind)) continue;
-    a.inputs.forEach((key, at) => {
-      const twin = b.inputs[at] as TensorKey;
-      const own = referenceClassOf(key);
-      const isSame = key === twin || (own !== undefined && own === referenceClassOf(twin));
-      if (isSame || found.has(key)) return;
-      found.set(key, twin);
-      open.push([key, twin]);
-    });
-  }
-  return found;
+    if (!a || !b || a === b) return [];
+    // Steps of a fused op have their place in their kind, and a layer does the same wherever it stands.
+    const isLayer = /\.functional\.|:/.test(a.kind);
+    if (withoutPlace(a.kind) !== withoutPlace(b.kind)) return [];
+    if (!isLayer && !isSameLine(a.frames[0], b.frames[0])) return [];
+    const [read, readThere] = readByBoth(a, b);
+    if (read.length !== readThere.length) return [];
+    const differing = read
+      .map((key, at): [TensorKey, TensorKey] => [key, readThere[at] as TensorKey])
+      .filter(([key, twin]) => classOf(key) !== classOf(twin));
+    // With other weights it is not the same.
+    const isOther = differing.some((pair) => pair.some((key) => parameters.has(key)));
+    return isOther ? [] : differing;
+  };
+  return rootsOf(given, wanted);
 }
 
-const mostInParallel = 40;
+/** A fused op of which only one is written out is taken as a whole. */
+function readByBoth(a: ObservedOp, b: ObservedOp): [readonly TensorKey[], readonly TensorKey[]] {
+  const areAlike = (a.wholeInputs === undefined) === (b.wholeInputs === undefined);
+  return areAlike ? [a.inputs, b.inputs] : [a.wholeInputs ?? a.inputs, b.wholeInputs ?? b.inputs];
+}
 
 /** "torch.gru:step 3 input 0" is "torch.gru:step input" in another turn. */
 function withoutPlace(kind: string): string {

@@ -35,24 +35,53 @@ export function flowBetween(maker: readonly Site[], reader: readonly Site[]): Fl
  */
 export function flowOf(maker: ObservedOp, reader: ObservedOp): Flow | undefined {
   const flow = flowBetween(maker.frames, reader.frames);
-  const isOther =
-    ownerOf(maker) !== ownerOf(reader) ||
-    (maker.instance === reader.instance && (maker.call ?? 0) !== (reader.call ?? 0));
-  if (!flow || !isOther || flow.returned.length > 0 || flow.called.length > 0) return flow;
-  const [from, ...makers] = maker.frames;
-  const [to, ...readers] = reader.frames;
-  const outer = flowBetween(makers, readers);
-  return outer && from && to
-    ? { ...outer, returned: [from, ...outer.returned], called: [...outer.called, to] }
+  if (!flow || !isOfOtherCall(maker, reader, flow)) return flow;
+  const outer = flowBetween(
+    maker.frames.slice(flow.returned.length + 1),
+    reader.frames.slice(flow.called.length + 1),
+  );
+  return outer
+    ? {
+        ...outer,
+        returned: [...flow.returned, flow.from, ...outer.returned],
+        called: [...outer.called, flow.to, ...flow.called],
+      }
     : flow;
 }
 
+/** Whether the function that both stand in ran twice: for two instances, or in two calls of one. */
+function isOfOtherCall(maker: ObservedOp, reader: ObservedOp, { returned, called }: Flow): boolean {
+  const [own, other] = [ownerOf(maker), ownerOf(reader)];
+  const isBelow = (inner: string, outer: string): boolean =>
+    outer === "" || inner === outer || inner.startsWith(`${outer}.`);
+  if (returned.length === 0 && called.length === 0) {
+    const isLater = maker.instance === reader.instance && (maker.call ?? 0) !== (reader.call ?? 0);
+    return own !== other || isLater;
+  }
+  if (returned.length === 0) return !isBelow(other, own);
+  return called.length === 0 && !isBelow(own, other);
+}
+
 /** The numbered module that a line belongs to: "layers.1" for what runs in "layers.1.norm". */
-function ownerOf({ instance, constructedAt }: ObservedOp): string {
+export function ownerOf({ instance, constructedAt, frames }: ObservedOp): string {
   const parts = instance.split(".");
-  if (constructedAt) parts.pop();
+  // A layer that is made where it is called has no place among the modules.
+  const isOfCall = frames.some(
+    (site) => site.file === constructedAt?.file && site.function === constructedAt.function,
+  );
+  if (constructedAt && !isOfCall) parts.pop();
   while (parts.length > 0 && !/^\d+$/.test(parts.at(-1) as string)) parts.pop();
   return parts.join(".");
+}
+
+/** Whether an op ran in the same call of the function in which another one stands, or in what that calls. */
+export function isInActivationOf(op: ObservedOp, other: ObservedOp): boolean {
+  const depth = other.frames.length - 1;
+  return (
+    op.frames.length > depth &&
+    callKey(op.frames, depth) === callKey(other.frames, depth) &&
+    ownerOf(op) === ownerOf(other)
+  );
 }
 
 export function isSameLine(a: Site | undefined, b: Site | undefined): boolean {

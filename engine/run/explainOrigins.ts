@@ -4,7 +4,12 @@ import { align } from "../core/layouts.js";
 import { elementSize, isFloat } from "../core/dtypes.js";
 import type { Explanation, WrongRead } from "../core/explanation.js";
 import type { Judgement } from "../core/judge.js";
-import type { Observation, ObservedOp, TensorKey } from "../core/observation.js";
+import {
+  consumers,
+  type Observation,
+  type ObservedOp,
+  type TensorKey,
+} from "../core/observation.js";
 import { sameBytes } from "../core/integerComparison.js";
 import { isRearrangement } from "../core/rearrangement.js";
 import type { TensorPair } from "../core/pairing.js";
@@ -31,7 +36,7 @@ export interface ExplainOptions {
 }
 
 /** What is tried for one origin, and for all of them together: a fault must not cost more than the comparison. */
-const limits = { evaluations: 40, inAll: 1200, segmentOps: 200, origins: 48 };
+const limits = { evaluations: 40, inAll: 1200, segmentOps: 200, origins: 48, elsewhere: 8 };
 /** What is left must be this much smaller than what was introduced. */
 const explainedShare = 0.05;
 /** Rounding of other kernels, as in the look-up of values. */
@@ -104,6 +109,8 @@ function startExplaining({
   for (const { tensor, value } of reference.parameters) referenceValues.set(tensor, value);
   let evaluations = 0;
 
+  const readersOf = consumers(candidate);
+  const classOf = (key: TensorKey): string => index.classOf(key) ?? key;
   const inputOf = twinInputs(reference, candidate);
   const slotsOf = ({ ops, frontier, parameters: read }: Segment): Slot[] => {
     const known = new Set([...frontier, ...read]);
@@ -274,6 +281,54 @@ function startExplaining({
     return false;
   }
 
+  /**
+   * An op that makes what another one of the reference makes, or would with the right operand, is not wrong: what reads its
+   * result is. So it is with layers in another order.
+   */
+  const readElsewhere = async (
+    { pair, segment }: Judgement,
+    replaced: ReadonlyMap<TensorKey, TensorValue>,
+  ): Promise<ProvenExplanation | undefined> => {
+    const readers = readersOf.get(pair.candidate) ?? [];
+    if (pair.pairedBy === "declared" || !pair.alignment || readers.length === 0) return undefined;
+    const slots = slotsOf(segment);
+    const held = new Set(slots.map(({ own }) => (own === undefined ? "" : classOf(own))));
+    const wantedClass = classOf(pair.reference);
+    const trials: { target: TensorKey; operands: OperandValue[] }[] = [];
+    for (const op of reference.ops) {
+      const [target] = op.outputs;
+      if (target === undefined || matched.has(target) || classOf(target) === wantedClass) continue;
+      if (index.classOf(target) === undefined || matchedClasses.has(classOf(target))) continue;
+      if (!op.inputs.some((key) => held.has(classOf(key)))) continue;
+      const others = op.inputs.filter((key) => !held.has(classOf(key)));
+      if (others.length === 0) trials.push({ target, operands: [] });
+      const [wanted] = others;
+      if (wanted === undefined || others.length > 1) continue;
+      const read = new Set(op.inputs.map(classOf));
+      for (const slot of slots.filter(({ own }) => own !== undefined && !read.has(classOf(own)))) {
+        const [value] = fittedTo(slot, wanted);
+        if (value) trials.push({ target, operands: [{ ...placeOf(slot), value }] });
+      }
+    }
+    for (const { target, operands } of trials.slice(0, limits.elsewhere)) {
+      if (evaluations++ >= limits.inAll) return undefined;
+      const outputs = [pair.candidate];
+      const request = { outputs, replaced, parameters: repairs, operands };
+      const made = (await evaluateTrial(program, request, signal)).get(pair.candidate);
+      if (!made || ![...index.matches(made)].some((match) => match.reference === target)) continue;
+      const operand = pair.candidate;
+      const reads = readers.flatMap((reader) =>
+        reader.inputs.flatMap((key, position) =>
+          key === operand
+            ? [{ reader, position, operand, own: target, wanted: pair.reference }]
+            : [],
+        ),
+      );
+      return { kind: "operand", reads, remaining: 0, operands: [] };
+    }
+    return undefined;
+  };
+
   return async (judgement) => {
     const { pair, segment, introducedByOps = Infinity } = judgement;
     const r = reference.tensors.get(pair.reference)?.value;
@@ -294,6 +349,8 @@ function startExplaining({
       (key) => index.classOf(pairOf.get(key)?.reference ?? "") === index.classOf(pair.reference),
     );
     if (entering !== undefined && index.classOf(pair.reference) !== undefined) {
+      const elsewhere = await readElsewhere(judgement, replaced);
+      if (elsewhere) return elsewhere;
       const reader = segment.ops.at(-1) as ObservedOp;
       const isView = isRearrangement(reader, pair.candidate, entering, candidate);
       const operand = isView ? pair.candidate : entering;
@@ -305,7 +362,7 @@ function startExplaining({
     const enough = Math.max(fromWire(judgement.gate.value), leastGate);
     let tried = 0;
     for (const { kind, changes } of hypotheses(judgement)) {
-      if (tried++ >= limits.evaluations || evaluations++ >= limits.inAll) return undefined;
+      if (tried++ >= limits.evaluations || evaluations++ >= limits.inAll) break;
       signal.throwIfAborted();
       const operands = changes.map(({ slot, value }) => ({ ...placeOf(slot), value }));
       const outputs = [pair.candidate];
@@ -326,7 +383,7 @@ function startExplaining({
       });
       return { kind, reads, remaining, operands };
     }
-    return undefined;
+    return readElsewhere(judgement, replaced);
   };
 }
 

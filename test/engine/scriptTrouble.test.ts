@@ -216,7 +216,7 @@ describe("a script that ends otherwise than by its last line", { timeout: 60_000
     await the.script("stubborn.py", stubborn);
     const terminal = [python, "-c", "import pty, sys; pty.spawn(sys.argv[1:])"];
     const running = the.start(["stubborn.py"], terminal);
-    await running.says("waiting\n");
+    await running.says("waiting");
     running.child.kill("SIGKILL");
     await running.code;
     await vi.waitFor(async () => expect(await the.leftOver()).toEqual([]), 10_000);

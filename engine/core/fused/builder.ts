@@ -81,7 +81,8 @@ export function stepWriter(op: ObservedOp, observation: Observation): StepWriter
     },
     end: (...reads) => {
       if (!made?.value || ops.length === 0 || elements > mostElements) return undefined;
-      return { ops: [...ops, { ...op, inputs: reads.map((read) => read.key) }], tensors };
+      const last = { ...op, inputs: reads.map((read) => read.key), wholeInputs: op.inputs };
+      return { ops: [...ops, last], tensors };
     },
   };
 }

@@ -300,17 +300,24 @@ def _aten_name(kind: str) -> str:
     return name
 
 
+def _takes_ints(parameter: Any) -> bool:
+    return "List[int]" in str(parameter.type)
+
+
 def _fit(torch: Any, schema: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Optional[List[Tuple[str, Any]]]:
     """The arguments by the schema's names, with its defaults; None where they do not fit it."""
     parameters = schema.arguments
     positional = [parameter for parameter in parameters if not parameter.kwarg_only]
-    # Tensor.view(2, 3) is view(size=[2, 3]).
     values = list(args)
     ints = [type(value) is int for value in values]
-    if len(values) > 1:
-        first = ints.index(True) if True in ints else len(values)
-        if first < len(positional) and all(ints[first:]) and "List[int]" in str(positional[first].type):
-            values = [*values[:first], values[first:]]
+    first = ints.index(True) if True in ints else len(values)
+    if len(values) > 1 and first == len(positional) - 1 and all(ints[first:]) and _takes_ints(positional[first]):
+        # Tensor.view(2, 3) is view(size=[2, 3]): torch takes loose numbers where nothing else can follow.
+        values = [*values[:first], values[first:]]
+    elif len(values) > 1:
+        # conv2d(x, w, b, 2, 1) has stride=[2] and padding=[1].
+        pairs = zip(values, positional)
+        values[: len(positional)] = [[v] if type(v) is int and _takes_ints(p) else v for v, p in pairs]
     if len(values) > len(positional):
         return None
     names = {parameter.name for parameter in parameters}

@@ -1,5 +1,5 @@
 import type { Observation, ObservedOp, ObservedTensor, TensorKey } from "../observation.js";
-import type { Layout } from "../../protocol/tensor.js";
+import type { DType, Layout } from "../../protocol/tensor.js";
 import { fromTensor, product, toTensor, type NdArray } from "./ndarray.js";
 
 /** One tensor within a fused op, or one that it reads. */
@@ -22,6 +22,8 @@ export interface StepWriter {
   /** The op's own first result. */
   readonly result: () => NdArray | undefined;
   readonly step: (name: string, value: NdArray, ...reads: readonly Node[]) => Node;
+  /** A step of which only zero and not zero count. */
+  readonly mask: (name: string, value: NdArray, ...reads: readonly Node[]) => Node;
   /** What the op makes is made of these. */
   readonly end: (...reads: readonly Node[]) => Expansion | undefined;
 }
@@ -42,6 +44,35 @@ export function stepWriter(op: ObservedOp, observation: Observation): StepWriter
   const tensors: ObservedTensor[] = [];
   let elements = 0;
   const valueOf = (key: TensorKey) => observation.tensors.get(key)?.value;
+  const write = (
+    name: string,
+    value: NdArray,
+    dtype: DType | undefined,
+    reads: readonly Node[],
+  ): Node => {
+    const key = `${first}:${name}`;
+    elements += product(value.shape);
+    if (dtype && elements <= mostElements) {
+      tensors.push({
+        key,
+        names: [],
+        description: `${word}'s ${name}`,
+        dtype,
+        shape: value.shape,
+        layout: layoutFor(value.shape, sources),
+        value: toTensor(value, dtype),
+      });
+      ops.push({
+        ...op,
+        id: `${op.id}:${name}`,
+        kind: `${op.kind}:${name}`,
+        sourceOp: op.id,
+        inputs: reads.map((read) => read.key),
+        outputs: [key],
+      });
+    }
+    return { key, ...value };
+  };
   return {
     operand: (role, at = 0) => {
       const positions = roles.flatMap((one, position) => (one === role ? [position] : []));
@@ -55,30 +86,8 @@ export function stepWriter(op: ObservedOp, observation: Observation): StepWriter
       return typeof value === "number" ? value : otherwise;
     },
     result: () => made?.value && fromTensor(made.value),
-    step: (name, value, ...reads) => {
-      const key = `${first}:${name}`;
-      elements += product(value.shape);
-      if (made && elements <= mostElements) {
-        tensors.push({
-          key,
-          names: [],
-          description: `${word}'s ${name}`,
-          dtype: made.dtype,
-          shape: value.shape,
-          layout: layoutFor(value.shape, sources),
-          value: toTensor(value, made.dtype),
-        });
-        ops.push({
-          ...op,
-          id: `${op.id}:${name}`,
-          kind: `${op.kind}:${name}`,
-          sourceOp: op.id,
-          inputs: reads.map((read) => read.key),
-          outputs: [key],
-        });
-      }
-      return { key, ...value };
-    },
+    step: (name, value, ...reads) => write(name, value, made?.dtype, reads),
+    mask: (name, value, ...reads) => write(name, value, "bool", reads),
     end: (...reads) => {
       if (!made?.value || ops.length === 0 || elements > mostElements) return undefined;
       const last = { ...op, inputs: reads.map((read) => read.key), wholeInputs: op.inputs };

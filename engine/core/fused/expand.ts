@@ -1,5 +1,6 @@
 import type { Observation, ObservedOp, TensorKey } from "../observation.js";
 import { stepWriter, type Expansion, type StepWriter } from "./builder.js";
+import * as masks from "./masks.js";
 import * as norms from "./norms.js";
 import * as products from "./products.js";
 import * as recurrent from "./recurrent.js";
@@ -20,6 +21,9 @@ const expansions: Readonly<Record<string, (w: StepWriter) => Expansion | undefin
   log_softmax: norms.logSoftmax,
   linear: products.linear,
   addmm: products.addmm,
+  masked_fill: masks.maskedFill,
+  masked_fill_: masks.maskedFill,
+  where: masks.where,
   silu: products.silu,
   gelu: products.gelu,
   softplus: products.softplus,

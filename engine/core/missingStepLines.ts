@@ -1,17 +1,11 @@
 import type { Site } from "../protocol/report.js";
 import type { Explanation, WrongRead } from "./explanation.js";
 import type { Judgement } from "./judge.js";
+import { enclosing, isWholeTurn, loopAround } from "./loops.js";
 import { framesAtFault, variablesOf, type BlamedLine, type LineContext } from "./lineContext.js";
 import type { ObservedOp, TensorKey } from "./observation.js";
 import { isRearrangement } from "./rearrangement.js";
-import {
-  commonFrames,
-  flowOf,
-  isInActivationOf,
-  isSameLine,
-  ownerOf,
-  type Flow,
-} from "./sourceFlow.js";
+import { flowOf, isInActivationOf, isSameLine, ownerOf, type Flow } from "./sourceFlow.js";
 import type { Statement } from "./statements.js";
 
 /**
@@ -42,7 +36,8 @@ export function linesOfMissingStep(
   const flow = maker && flowOf(maker, reader);
   if (!flow) {
     const before = reader.frames.flatMap((site) => idle(site, "before", names, context));
-    return [...changesNothing, ...before, ...readers, ...lines(reader.frames, readsLess)];
+    const turns = betweenTurns(toReader, readerOp, reader, context);
+    return [...turns, ...changesNothing, ...before, ...readers, ...lines(reader.frames, readsLess)];
   }
   const after = flow.returned.flatMap((site) => idle(site, "after", names, context));
   const between = idleBetween(flow, names, context);
@@ -62,7 +57,9 @@ export function linesOfMissingStep(
   const beside = isSameLine(toStep?.from, toStep?.to)
     ? Math.min(toStep?.returned.length ?? 0, flow.returned.length)
     : -1;
-  const besides = beside >= 0 ? lines(maker.frames.slice(beside, beside + 1), calledOnce) : [];
+  const again = beside >= 0 ? maker.frames.slice(beside, beside + 1) : [];
+  const turning = again.length > 0 ? loopAround(again, context) : undefined;
+  const besides = [...lines(turning ? [turning] : [], turnsLess), ...lines(again, calledOnce)];
   const unused = [frames[0], flow.to].flatMap((site) =>
     site && hasUnused(site, names, context) ? lines([site], readsAnother) : [],
   );
@@ -106,27 +103,27 @@ function betweenTurns(
   toReader: Flow | undefined,
   readerOp: ObservedOp | undefined,
   reader: ObservedOp,
-  { candidate, reference, counterpartsOf, statementsOf }: LineContext,
+  context: LineContext,
 ): BlamedLine[] {
+  const { candidate, reference, counterpartsOf } = context;
   if (!readerOp || !isBetweenTurns(toReader)) return [];
   const turn = reference.observation.ops.filter((op) => isInActivationOf(op, readerOp));
   const twins = turn
     .flatMap((op) => op.outputs.flatMap(counterpartsOf))
     .flatMap((key) => candidate.makerOf.get(key) ?? [])
     .filter((op) => ownerOf(op) === ownerOf(reader));
-  const frames = [reader, ...twins].map((op) => op.frames);
-  const call = commonFrames(frames).at(-1);
-  if (!call || frames.some(([own]) => isSameLine(own, call))) return [];
-  const loop = statementsOf(call.file).findLast(
-    ({ kind, line, function: name }) =>
-      kind === "loop" && name === call.function && line < call.line,
-  );
-  const turns = "decides what is called one after another";
+  const { call, sites, loop } = enclosing([reader, ...twins], context);
+  // The turn is no call but the body of the loop.
+  if (loop && isWholeTurn(loop, sites, context)) return lines([loop], turnsOtherwise);
+  if (!call || sites.length === 0) return [];
+  const around = loopAround([call], context);
   return [
     ...lines([call], "hands over what the reference hands over at another turn"),
-    ...(loop ? [{ site: { ...call, line: loop.line }, why: turns }] : []),
+    ...lines(around ? [around] : [], turnsOtherwise),
   ];
 }
+
+const turnsOtherwise = "decides what is done one after another";
 
 function isBetweenTurns(flow: Flow | undefined): boolean {
   return (
@@ -158,6 +155,8 @@ const mostBehind = 200;
 const readsLess = "reads a tensor to which the reference has done more";
 
 const readsAnother = "reads the tensor, while what an earlier line makes of it is not used";
+
+const turnsLess = "turns less often than what the reference does before it goes on";
 
 const calledOnce = "makes the tensor; the reference comes by here again before it goes on";
 

@@ -6,6 +6,7 @@ import {
   type BlamedLine,
   type LineContext,
 } from "./lineContext.js";
+import { enclosing, isSameCall, loopAround } from "./loops.js";
 import { beforeTheSame } from "./parallelReads.js";
 import type { ObservedOp, TensorKey } from "./observation.js";
 import { isRearrangement, isSelection } from "./rearrangement.js";
@@ -172,7 +173,8 @@ function cameByCall(
   const within = (op: ObservedOp): boolean =>
     op.frames.length > depth &&
     callKey(op.frames, depth) === key &&
-    ownerOf(op) === ownerOf(reader);
+    ownerOf(op) === ownerOf(reader) &&
+    isSameCall(op, reader, depth, candidate.observation.ops);
   const areWrong = (start: TensorKey): boolean =>
     readsThroughViews(start, context)
       .filter(({ op }) => within(op) && isDataOp(op, candidate.observation))
@@ -214,16 +216,16 @@ function isBoundByCall(
 }
 
 /** Whether a function reads an input of the model wrongly wherever it reads it: then it was handed over. */
-function isReadWronglyThere(
-  tensor: TensorKey,
-  { frames }: ObservedOp,
-  context: LineContext,
-): boolean {
-  const key = callKey(frames, frames.length - 1);
+function isReadWronglyThere(tensor: TensorKey, reader: ObservedOp, context: LineContext): boolean {
+  const { frames } = reader;
+  const depth = frames.length - 1;
+  const key = callKey(frames, depth);
+  const { ops } = context.candidate.observation;
   const reads = readsThroughViews(tensor, context).filter(
     ({ op }) =>
       op.frames.length >= frames.length &&
-      callKey(op.frames, frames.length - 1) === key &&
+      callKey(op.frames, depth) === key &&
+      isSameCall(op, reader, depth, ops) &&
       isDataOp(op, context.candidate.observation),
   );
   return reads.every(({ op, position }) => context.isWrongRead(op, position));
@@ -308,7 +310,20 @@ function callOfOtherLayer({ reader }: WrongRead, context: LineContext): BlamedLi
     context,
   );
   const why = "what it calls reads the parameters of another layer throughout";
-  return [...deciding, { site: call, why }];
+  const { loop = loopAround([call], context) } = enclosing(
+    group.map((read) => read.reader),
+    context,
+  );
+  const isLoop = loop && areExchanged(ofParameters);
+  const order = isLoop ? [{ site: loop, why: "takes the layers in another order" }] : [];
+  return [...order, ...deciding, ...(deciding.length > 0 ? [] : [{ site: call, why }])];
+}
+
+/** Whether all parameters are read that should be, each in the place of another. */
+function areExchanged(reads: readonly WrongRead[]): boolean {
+  const own = new Set(reads.map((read) => read.own));
+  const wanted = new Set(reads.map((read) => read.wanted));
+  return own.size === wanted.size && [...own].every((key) => key !== undefined && wanted.has(key));
 }
 
 /** A statement in which nothing is computed and from which all these lines of one function get what they read. */

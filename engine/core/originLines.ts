@@ -9,6 +9,7 @@ import {
   type LineContext,
   type LineOptions,
 } from "./lineContext.js";
+import { enclosing, isWholeTurn } from "./loops.js";
 import { linesOfMissingStep } from "./missingStepLines.js";
 import { linesOfOperand } from "./operandLines.js";
 import { beforeTheSame } from "./parallelReads.js";
@@ -88,6 +89,10 @@ function linesOfExtraStep(judgement: Judgement, context: LineContext): BlamedLin
   const frames = isCall ? common.toReversed() : (ops.at(-1)?.frames ?? []);
   const outer = framesAtFault({ frames, instance: ops.at(-1)?.instance ?? "" }, context)[0];
   const own = linesOfOp(judgement, context).map(({ site }) => ({ site, why }));
+  const { loop, sites } = enclosing(ops, context);
+  if (loop && isWholeTurn(loop, sites, context)) {
+    return [{ site: loop, why: "turns once more than the reference" }, ...own.slice(0, 3)];
+  }
   return call && outer ? [{ site: outer, why }, ...own.slice(0, 3)] : own;
 }
 

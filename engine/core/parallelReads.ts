@@ -11,7 +11,7 @@ const mostInParallel = 60;
  * the candidate, to the last tensor out of which the reference makes the one as it makes the other out of another.
  */
 export function beforeTheSame(read: WrongRead, context: LineContext): WrongRead {
-  const { reference, referenceOf, referenceClassOf, alikeInReference } = context;
+  const { reference, referenceOf, referenceClassOf, alikeInReference, counterpartsOf } = context;
   const held = referenceOf.get(read.operand);
   if (held === undefined) return read;
   // Of what holds the same, what is made in the same way.
@@ -23,7 +23,9 @@ export function beforeTheSame(read: WrongRead, context: LineContext): WrongRead 
   const readers = readsBehind(read, context);
   for (const { given: root, wanted } of before.toReversed()) {
     const found = readers.find(
-      ({ operand }) => classOf(referenceOf.get(operand) ?? "") === classOf(root),
+      ({ operand }) =>
+        classOf(referenceOf.get(operand) ?? "") === classOf(root) ||
+        counterpartsOf(root).includes(operand),
     );
     if (found) return { ...read, ...found, own: referenceOf.get(found.operand), wanted };
   }
@@ -41,7 +43,6 @@ function readsBehind(
     const reader = candidate.makerOf.get(key);
     if (!reader || open.size > mostInParallel) continue;
     reader.inputs.forEach((input, position) => {
-      if (!candidate.makerOf.has(input)) return;
       found.push({ reader, position, operand: input });
       open.add(input);
     });

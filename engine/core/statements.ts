@@ -9,6 +9,8 @@ export interface Statement {
   readonly functionLine: number;
   /** The line of the innermost `if` around it, 0 without one. */
   readonly condition: number;
+  /** The line of the innermost loop around it, 0 without one. */
+  readonly loop: number;
   /** The innermost class around it, "" outside any. */
   readonly class: string;
   /** Variables and attributes, as "x" and "self.x". */

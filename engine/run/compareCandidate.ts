@@ -1,5 +1,6 @@
 import type { TensorKey } from "../core/observation.js";
 import { findOrigins, type FoundOrigin } from "../core/origins.js";
+import { twinInputs } from "./twinInputs.js";
 import type { TensorPair } from "../core/pairing.js";
 import { compareParameters, type ParameterFinding } from "../core/parameters.js";
 import { makeRows, rowId } from "../core/rows.js";
@@ -76,7 +77,7 @@ export async function compareCandidate(
     parameters: findingOf,
     rowIdOf: (judgement) => rowId(judgement.pair.candidate),
     explanations,
-    counterpartsOf: counterparts(pairing.pairs, parameters.findings, index),
+    counterpartsOf: counterparts(pairing.pairs, parameters.findings, twinInputs(r, c), index),
     classOf: (key) => index.classOf(pairOf.get(key)?.reference ?? ""),
     referenceClassOf: index.classOf,
     twinOf: (key) => findingOf.get(key)?.reference?.tensor,
@@ -150,6 +151,7 @@ async function leastProof(
 function counterparts(
   pairs: readonly TensorPair[],
   findings: readonly ParameterFinding[],
+  inputs: ReadonlyMap<TensorKey, TensorKey>,
   index: ValueIndex,
 ): (reference: TensorKey) => readonly TensorKey[] {
   const classOf = (key: TensorKey): string => index.classOf(key) ?? key;
@@ -163,5 +165,6 @@ function counterparts(
   for (const { reference, candidate } of findings) {
     if (reference) add(reference.tensor, candidate.tensor);
   }
+  for (const [candidate, reference] of inputs) add(reference, candidate);
   return (reference) => found.get(classOf(reference)) ?? [];
 }

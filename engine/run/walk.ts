@@ -34,6 +34,7 @@ const limits = {
   tensors: 40,
   perQuestion: 80,
   together: 200,
+  tooEarly: 12,
   evaluations: 600,
 };
 
@@ -164,6 +165,7 @@ export function startWalk({
       replaced: replacements(segment.frontier),
       values,
     };
+    if (await isReadTooEarly(question)) return [];
     // First what is made from the same: that is few, and likelier than anything else.
     const alone = await wrongAlone(pending, question, (rank) => rank <= 1);
     if (alone) return [alone];
@@ -177,6 +179,35 @@ export function startWalk({
     return last ? [last] : [];
   };
 
+  /**
+   * Whether several ops read a tensor where the reference reads what it makes further out of it: then none of them is
+   * wrong, and mending one of them mends nothing.
+   */
+  async function isReadTooEarly({ pair, segment, between, replaced }: Question): Promise<boolean> {
+    const readHere = (key: TensorKey): number =>
+      segment.ops.filter((op) => op.inputs.includes(key)).length;
+    const nearest = [...between.unmatched].toReversed();
+    let tried = 0;
+    for (const key of segment.frontier.filter((one) => readHere(one) > 1)) {
+      const own = candidate.tensors.get(key);
+      if (!own || !isTellable(own)) continue;
+      const fitting = new Map(index.fitting(own).map((match) => [match.reference, match]));
+      for (const match of nearest.flatMap((wanted) => fitting.get(wanted) ?? [])) {
+        if (tried++ >= limits.tooEarly || evaluations++ >= limits.evaluations) return false;
+        const value = substitutionFor({ ...match, candidate: key }, reference, candidate);
+        if (!value) continue;
+        const request = {
+          outputs: [pair.candidate],
+          replaced: new Map([...replaced, [key, value]]),
+          parameters: repairs,
+        };
+        const made = await evaluateTrial(program, request, signal);
+        if (!differs(pair, index, made.get(pair.candidate))) return true;
+      }
+    }
+    return false;
+  }
+
   async function wrongAlone(
     pending: readonly TensorKey[],
     question: Question,
@@ -185,7 +216,7 @@ export function startWalk({
     const most = evaluations + limits.perQuestion;
     let tried = 0;
     for (const key of pending) {
-      let best: { match: Option["match"]; score: number } | undefined;
+      let best: (Option & { score: number }) | undefined;
       const open = options.optionsFor(key, question).filter(({ rank }) => isTried(rank));
       if (open.length > 0 && tried++ >= limits.tensors) break;
       for (const { match, rank } of open) {
@@ -193,7 +224,7 @@ export function startWalk({
         const score = await scoreOf([{ candidate: key, match }], question);
         // The mean of what goes in is the mean of what goes in, whatever stands in between.
         const least = rank === 1 ? leastOfExtra : 0;
-        if (score > Math.max(least, best?.score ?? 0)) best = { match, score };
+        if (score > Math.max(least, best?.score ?? 0)) best = { match, rank, score };
       }
       if (best) return furtherOn({ candidate: key, ...best }, question);
     }
@@ -202,10 +233,11 @@ export function startWalk({
 
   /**
    * What follows may match although it is the next op that should give this: a bias on all keys of an attention leaves its
-   * softmax as it is. Then more matches with the tensor in the place of that op's result.
+   * softmax as it is. Then more matches with the tensor in the place of that op's result. And what is left as it is by all
+   * that is done to it, a norm's scale, must not hide where a step too much ends.
    */
   async function furtherOn(
-    { candidate: key, match, score }: Counterpart & { readonly score: number },
+    { candidate: key, match, rank, score }: Option & Counterpart & { readonly score: number },
     question: Question,
   ): Promise<Counterpart> {
     const shape = candidate.tensors.get(key)?.shape ?? [];
@@ -214,8 +246,8 @@ export function startWalk({
       .filter((other) => sameShape(candidate.tensors.get(other)?.shape ?? [], shape))
       .slice(0, 2);
     for (const other of next) {
-      if ((await scoreOf([{ candidate: other, match }], question)) > score)
-        return { candidate: other, match };
+      const further = await scoreOf([{ candidate: other, match }], question);
+      if (further > score || (rank === 1 && further === score)) return { candidate: other, match };
     }
     return { candidate: key, match };
   }

@@ -36,6 +36,7 @@ export function pythonStatements(text: string): Statement[] {
           function: name ? textOf(name) : "",
           functionLine: lineOf(node.from),
           condition: 0,
+          loop: 0,
         };
         const parameters = node.getChild("ParamList");
         if (parameters) visitParameters(parameters, inner);
@@ -48,8 +49,9 @@ export function pythonStatements(text: string): Statement[] {
           add(node, end, kind, scope, namesIn(node, textOf));
         }
         for (let part = node.firstChild; part; part = part.nextSibling) {
-          const condition = node.name === "IfStatement" ? lineOf(node.from) : scope.condition;
-          if (part.name === "Body") visitBody(part, { ...scope, condition });
+          const condition = kind === "condition" ? lineOf(node.from) : scope.condition;
+          const loop = kind === "loop" ? lineOf(node.from) : scope.loop;
+          if (part.name === "Body") visitBody(part, { ...scope, condition, loop });
           else if (node.name === "DecoratedStatement") visit(part, scope);
         }
     }
@@ -74,11 +76,12 @@ export function pythonStatements(text: string): Statement[] {
     function: "<module>",
     functionLine: 0,
     condition: 0,
+    loop: 0,
   });
   return statements;
 }
 
-type Scope = Pick<Statement, "class" | "function" | "functionLine" | "condition">;
+type Scope = Pick<Statement, "class" | "function" | "functionLine" | "condition" | "loop">;
 
 const kinds: Readonly<Record<string, Statement["kind"]>> = {
   AssignStatement: "assignment",

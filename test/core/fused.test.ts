@@ -150,6 +150,20 @@ describe("the steps of a fused op", () => {
     );
   });
 
+  it.each([
+    ["torch.Tensor.masked_fill", ["input", "mask"], ["input", "complement of the mask"]],
+    ["torch.where", ["condition", "input", "other"], ["complement of the mask", "input", "other"]],
+  ])("of %s say what is kept", (kind, roles, expected) => {
+    const mask = tensor("bool", [3], [1, 0, 1]);
+    const value = tensor("float32", [3], [1, 2, 3]);
+    const operands = Object.fromEntries(
+      roles.map((role) => [role, role === "mask" || role === "condition" ? mask : value]),
+    );
+    const { steps, reads } = stepsOf(observed(kind, operands, value));
+    expect(reads).toEqual(expected);
+    expect([...(steps.get("complement of the mask") ?? [])]).toEqual([0, 1, 0]);
+  });
+
   it("of scaled_dot_product_attention mask what comes later", () => {
     const [q, k, v] = [1, 2, 3].map((seed) => tensor("float32", [1, 3, 2], noise(6, seed))) as [
       TensorValue,

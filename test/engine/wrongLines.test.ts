@@ -109,6 +109,10 @@ const faults: [string, string, string, string][] = [
   ],
   ["a residual that is left out", "x = x + mixed", "x = mixed", "residual"],
   ["a step that is done twice", "x = x + mixed", "x = x + torch.tanh(mixed)", "residual"],
+  ["layers in another order", "in range(2):", "in reversed(range(2)):", "loop"],
+  ["a layer too few", "in range(2):", "in range(1):", "loop"],
+  ["the first layer left out", "in range(2):", "in range(1, 2):", "loop"],
+  ["a layer twice", "in range(2):", "in (0, 1, 1):", "loop"],
   ["the first layer's weights throughout", 'f"blocks-{index}-"', '"blocks-0-"', "name"],
   ["the operand that was not normed", "attend(normed,", "attend(x,", "attend"],
   [

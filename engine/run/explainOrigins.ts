@@ -1,7 +1,5 @@
-import { convertFloats } from "../core/conversions.js";
 import { relL2 } from "../core/difference.js";
 import { align } from "../core/layouts.js";
-import { elementSize, isFloat } from "../core/dtypes.js";
 import type { Explanation, WrongRead } from "../core/explanation.js";
 import type { Judgement } from "../core/judge.js";
 import {
@@ -13,12 +11,13 @@ import {
 import { sameBytes } from "../core/integerComparison.js";
 import { isRearrangement } from "../core/rearrangement.js";
 import type { TensorPair } from "../core/pairing.js";
-import { transposeMatrix, type ParameterFinding } from "../core/parameters.js";
+import type { ParameterFinding } from "../core/parameters.js";
 import { segmentGraph, segmentOf, type Segment } from "../core/segments.js";
 import { sameShape } from "../core/shapes.js";
 import type { TensorValue } from "../core/tensorValue.js";
 import type { ValueIndex } from "../core/valueIndex.js";
 import { fromWire } from "../protocol/wire.js";
+import { inShape, transposed } from "./operandForms.js";
 import { evaluateTrial, type OperandValue, type Program, type Values } from "./program.js";
 import { substitutionFor } from "./replay.js";
 import { twinInputs } from "./twinInputs.js";
@@ -389,34 +388,6 @@ function startExplaining({
 
 function placeOf({ reader, position }: Slot): { reader: TensorKey; position: number } {
   return { reader: reader.outputs[0] as TensorKey, position };
-}
-
-/** A given value of the reference in an operand's shape and type: as it is, and turned round. */
-function inShape(given: TensorValue, { shape, dtype }: Slot): TensorValue[] {
-  if (isFloat(given.dtype) !== isFloat(dtype)) return [];
-  const forms = [given, ...(given.shape.length === 2 ? [transposeMatrix(given)] : [])];
-  return forms
-    .filter((form) => sameShape(form.shape, shape))
-    .map((form) => (isFloat(dtype) ? convertFloats(form, dtype) : form))
-    .filter((form) => form.dtype === dtype);
-}
-
-/** With the last two axes exchanged, where they are of one size: otherwise the shape would have said it. */
-function transposed(value: TensorValue): TensorValue | undefined {
-  const size = value.shape.at(-1) ?? 0;
-  if (value.shape.length < 2 || size < 2 || value.shape.at(-2) !== size) return undefined;
-  const element = elementSize[value.dtype];
-  const bytes = new Uint8Array(value.bytes.length);
-  const matrix = size * size * element;
-  for (let at = 0; at < value.bytes.length; at += matrix) {
-    const one = {
-      dtype: value.dtype,
-      shape: [size, size],
-      bytes: value.bytes.subarray(at, at + matrix),
-    };
-    bytes.set(transposeMatrix(one).bytes, at);
-  }
-  return { dtype: value.dtype, shape: value.shape, bytes };
 }
 
 function permutations<T>(items: readonly T[]): T[][] {

@@ -1,3 +1,4 @@
+import { linesOfExchange } from "./exchangedLines.js";
 import type { Explanation, WrongRead } from "./explanation.js";
 import {
   framesAtFault,
@@ -27,6 +28,9 @@ export function linesOfOperand(explanation: Explanation, context: LineContext): 
     { site: frames[0], why: frames[0] === own ? readsWrong : "hands over the wrong operand" },
     { site: own, why: readsWrong },
   ];
+  const exchange =
+    explanation.kind === "swapped" ? linesOfExchange(explanation.reads, context) : [];
+  if (exchange.length > 0) return [...exchange, ...uses];
   const ofOther = callOfOtherLayer(first, context);
   const parameters = context.candidate.observation.parameters;
   const parameter = parameters.find(({ tensor }) => tensor === operand);

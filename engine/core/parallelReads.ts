@@ -1,5 +1,5 @@
 import type { WrongRead } from "./explanation.js";
-import type { LineContext } from "./lineContext.js";
+import type { LineContext, Side } from "./lineContext.js";
 import type { ObservedOp, TensorKey } from "./observation.js";
 import { isSameLine } from "./sourceFlow.js";
 
@@ -19,7 +19,7 @@ export function beforeTheSame(read: WrongRead, context: LineContext): WrongRead 
   const given =
     [held, ...alikeInReference(held)].find((key) => kindOf(key) === kindOf(read.wanted)) ?? held;
   const classOf = (key: TensorKey): string => referenceClassOf(key) ?? key;
-  const [, ...before] = parallelRoots(given, read.wanted, context);
+  const [, ...before] = parallelRoots(given, read.wanted, reference, classOf);
   const readers = readsBehind(read, context);
   for (const { given: root, wanted } of before.toReversed()) {
     const found = readers.find(
@@ -50,22 +50,22 @@ function readsBehind(
   return found;
 }
 
-interface Parallel {
+export interface Parallel {
   readonly given: TensorKey;
   readonly wanted: TensorKey;
 }
 
 /**
- * Two tensors of the reference, and before them those out of which the same ops make both, as long as it is one tensor in
- * the place of one other that makes all of the difference: the nearest first.
+ * Two tensors of one side, and before them those out of which the same ops make both, as long as it is one tensor in the
+ * place of one other that makes all of the difference: the nearest first.
  */
-function parallelRoots(
+export function parallelRoots(
   given: TensorKey,
   wanted: TensorKey,
-  { reference, referenceClassOf }: LineContext,
+  { observation, makerOf }: Side,
+  classOf: (key: TensorKey) => string,
 ): readonly Parallel[] {
-  const parameters = new Set(reference.observation.parameters.map(({ tensor }) => tensor));
-  const classOf = (key: TensorKey): string => referenceClassOf(key) ?? key;
+  const parameters = new Set(observation.parameters.map(({ tensor }) => tensor));
   const known = new Map<string, readonly Parallel[]>();
   const rootsOf = (one: TensorKey, other: TensorKey): readonly Parallel[] => {
     const id = `${one} ${other}`;
@@ -82,7 +82,7 @@ function parallelRoots(
   };
   /** What the makers of two tensors read otherwise; nothing where they are not the same op. */
   const differingReads = (one: TensorKey, other: TensorKey): [TensorKey, TensorKey][] => {
-    const [a, b] = [reference.makerOf.get(one), reference.makerOf.get(other)];
+    const [a, b] = [makerOf.get(one), makerOf.get(other)];
     if (!a || !b || a === b) return [];
     // Steps of a fused op have their place in their kind, and a layer does the same wherever it stands.
     const isLayer = /\.functional\.|:/.test(a.kind);

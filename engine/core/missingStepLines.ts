@@ -30,7 +30,7 @@ export function linesOfMissingStep(
     context,
   );
   const readers = lines(frames.slice(0, 1), "reads a tensor to which the reference has done more");
-  const { lines: changesNothing, base } = withoutEffect(operand, context);
+  const { lines: changesNothing, base } = withoutEffect(operand, wanted, context);
   const names = new Set([...variablesOf(operand, candidate), ...variablesOf(base, candidate)]);
   const maker = candidate.makerOf.get(base);
   const flow = maker && flowOf(maker, reader);
@@ -54,9 +54,8 @@ export function linesOfMissingStep(
   const isCalled = (toStep?.called.length ?? 0) > 0 && toReader?.called.length === 0;
   const inMakersLine = isDirect(toStep) && isSameLine(referenceMaker?.frames[0], step[0]);
   // A call beside the one that makes the tensor: of another layer, perhaps.
-  const beside = isSameLine(toStep?.from, toStep?.to)
-    ? Math.min(toStep?.returned.length ?? 0, flow.returned.length)
-    : -1;
+  const isAgain = (toStep?.returned.length ?? 0) > 0 && isSameLine(toStep?.from, toStep?.to);
+  const beside = isAgain ? Math.min(toStep?.returned.length ?? 0, flow.returned.length) : -1;
   const again = beside >= 0 ? maker.frames.slice(beside, beside + 1) : [];
   const turning = again.length > 0 ? loopAround(again, context) : undefined;
   const besides = [...lines(turning ? [turning] : [], turnsLess), ...lines(again, calledOnce)];
@@ -65,16 +64,19 @@ export function linesOfMissingStep(
   );
   // A step of a fused op is done where the steps before it are.
   const isWithin = referenceMaker !== undefined && referenceMaker.sourceOp === stepOp?.sourceOp;
+  const isLate = stepOp !== undefined && readsWhatIsMadeBelow(stepOp, own, maker, context);
   const first =
-    isWithin && makes.length > 0
-      ? makes
-      : inMakersLine
-        ? isReturned
-          ? makes
-          : made
-        : inReadersLine
-          ? readers
-          : [];
+    isLate && (isWithin || inMakersLine)
+      ? readers
+      : isWithin && makes.length > 0
+        ? makes
+        : inMakersLine
+          ? isReturned
+            ? makes
+            : made
+          : inReadersLine
+            ? readers
+            : [];
   const supposed = isReturned ? after : isCalled ? before : between;
   const there = supposed.length > 0 ? supposed : between;
   return [
@@ -93,6 +95,35 @@ export function linesOfMissingStep(
     ...made,
     ...makes,
   ];
+}
+
+/** Whether the step reads something that the candidate makes, in this turn or in another one, only below the tensor. */
+function readsWhatIsMadeBelow(
+  step: ObservedOp,
+  own: TensorKey | undefined,
+  maker: ObservedOp,
+  { candidate, reference, counterpartsOf, referenceClassOf }: LineContext,
+): boolean {
+  const [site] = maker.frames;
+  const classOf = (key: TensorKey): string => referenceClassOf(key) ?? key;
+  const isBelow = (key: TensorKey): boolean => {
+    const [other] = candidate.makerOf.get(key)?.frames ?? [];
+    return (
+      other !== undefined &&
+      other.file === site?.file &&
+      other.function === site.function &&
+      other.line > site.line
+    );
+  };
+  return step.inputs
+    .filter((key) => own === undefined || classOf(key) !== classOf(own))
+    .some((key) => {
+      const right = reference.makerOf.get(key);
+      const turns = reference.observation.ops.filter(
+        (op) => op.kind === right?.kind && isSameLine(op.frames[0], right.frames[0]),
+      );
+      return turns.some((op) => op.outputs.some((one) => counterpartsOf(one).some(isBelow)));
+    });
 }
 
 /**
@@ -175,8 +206,10 @@ function lines(sites: readonly Site[], why: string): BlamedLine[] {
  */
 function withoutEffect(
   operand: TensorKey,
-  { candidate, classOf, hasReferenceOp }: LineContext,
+  wanted: TensorKey,
+  context: LineContext,
 ): { lines: BlamedLine[]; base: TensorKey } {
+  const { candidate, classOf, hasReferenceOp } = context;
   const ownClass = classOf(operand);
   const found: BlamedLine[] = [];
   let tensor = operand;
@@ -185,12 +218,26 @@ function withoutEffect(
     const base = maker?.inputs.find((key) => ownClass !== undefined && classOf(key) === ownClass);
     if (!maker || base === undefined) return { lines: found, base: tensor };
     const isComputed = !isRearrangement(maker, tensor, base, candidate.observation);
-    if (isComputed && maker.frames[0] && !hasReferenceOp(maker, base)) {
+    const isAnOp = isComputed && !hasReferenceOp(maker, base) && !isLeftAsItIs(wanted, context);
+    if (isAnOp && maker.frames[0]) {
       const why = "changes nothing; in its place the reference does a step";
       found.push({ site: maker.frames[0], why });
     }
     tensor = base;
   }
+}
+
+/** Whether the reference too does something to a tensor that changes nothing: a clamp that does not bind. */
+function isLeftAsItIs(key: TensorKey, { reference, referenceClassOf }: LineContext): boolean {
+  const own = referenceClassOf(key);
+  return (reference.readersOf.get(key) ?? []).some((op) =>
+    op.outputs.some(
+      (output) =>
+        own !== undefined &&
+        referenceClassOf(output) === own &&
+        !isRearrangement(op, output, key, reference.observation),
+    ),
+  );
 }
 
 function idleBetween(

@@ -275,3 +275,19 @@ interface Cached {
 function isSameSet<T>(a: ReadonlySet<T>, b: ReadonlySet<T>): boolean {
   return a.size === b.size && [...b].every((one) => a.has(one));
 }
+
+/** A tensor of a line with all that is made from the same. */
+export interface Supposed extends Counterpart {
+  readonly likely: readonly Counterpart["match"][];
+}
+
+/** The results of a split are several tensors of the reference, not all the first of them; none where it makes no difference. */
+export function eachItsOwn(group: readonly Supposed[]): readonly Supposed[] {
+  const used = new Set<TensorKey>();
+  const own = group.map((one) => {
+    const match = one.likely.find(({ reference }) => !used.has(reference)) ?? one.match;
+    used.add(match.reference);
+    return { ...one, match };
+  });
+  return own.some(({ match }, at) => match !== group[at]?.match) ? own : [];
+}

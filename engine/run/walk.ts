@@ -1,8 +1,10 @@
 import {
   counterpartOptions,
+  eachItsOwn,
   type Counterpart,
   type Option,
   type Question,
+  type Supposed,
 } from "./counterpartOptions.js";
 import { elementCount, mantissaBits } from "../core/dtypes.js";
 import { sameBytes } from "../core/integerComparison.js";
@@ -257,35 +259,33 @@ export function startWalk({
     pending: readonly TensorKey[],
     question: Question,
   ): Promise<readonly Counterpart[]> {
-    const byLine = new Map<string, (Counterpart & { readonly isSure: boolean })[]>();
+    const byLine = new Map<string, Supposed[]>();
     for (const key of pending.slice(0, limits.together)) {
       const maker = graph.producerOf.get(key);
       const site = maker?.frames[0];
       const own = options.entering(key, segmentOf(key, question.cuts, graph));
       const found = options.optionsFor(key, question);
-      const sure = found.find(({ rank }) => rank === 0)?.match;
+      const likely = found.filter(({ rank }) => rank === 0).map(({ match: m }) => m);
       const match =
-        sure ??
+        likely[0] ??
         (own.length === 1 ? own[0] : undefined) ??
         onlyOne(found.filter(({ match: m }) => options.readsMore(m.reference, key, question)))
           ?.match;
       if (!site || !match) continue;
       const line = `${site.file}:${site.line} ${maker.kind}`;
-      const one = { candidate: key, match, isSure: sure !== undefined };
+      const one = { candidate: key, match, likely };
       const known = byLine.get(line);
       if (known) known.push(one);
       else byLine.set(line, [one]);
     }
     for (const all of byLine.values()) {
-      const sure = all.filter(({ isSure }) => isSure);
-      for (const group of sure.length < all.length ? [sure, all] : [all]) {
+      const sure = all.filter(({ likely }) => likely.length > 0);
+      const each = eachItsOwn(sure);
+      for (const group of [sure, each, ...(sure.length < all.length ? [all] : [])]) {
         if (group.length < 2 || evaluations >= limits.evaluations) continue;
         // What is only supposed must explain it all.
         const { pair } = question;
-        const asked =
-          group === sure || sure.length === all.length
-            ? question
-            : { ...question, after: [pair.candidate] };
+        const asked = group === all ? { ...question, after: [pair.candidate] } : question;
         if ((await scoreOf(group, asked)) > 0) return group;
       }
     }

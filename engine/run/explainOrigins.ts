@@ -5,6 +5,7 @@ import { align } from "../core/layouts.js";
 import { consumers, producers, type ObservedOp, type TensorKey } from "../core/observation.js";
 import { isRearrangement } from "../core/rearrangement.js";
 import type { TensorValue } from "../core/tensorValue.js";
+import type { ValueMatch } from "../core/valueIndex.js";
 import { fromWire } from "../protocol/wire.js";
 import { startHypotheses } from "./hypotheses.js";
 import { operandsOf, placeOf, type OperandsOptions } from "./operands.js";
@@ -61,7 +62,7 @@ function startExplaining(
 ): (judgement: Judgement) => Promise<ProvenExplanation | undefined> {
   const { reference, candidate, program, index, repairs, signal } = options;
   const operandsFor = operandsOf(options);
-  const { pairOf } = operandsFor;
+  const { pairOf, classOf } = operandsFor;
   const hypotheses = startHypotheses(reference, index, operandsFor);
   const readersOf = consumers(candidate);
   const makerOf = producers(reference);
@@ -112,10 +113,11 @@ function startExplaining(
     const { pair } = judgement;
     const readers = readersOf.get(pair.candidate) ?? [];
     if (pair.pairedBy === "declared" || !pair.alignment || readers.length === 0) return undefined;
-    for (const { target, operands } of otherTargets(judgement, reference, index, operandsFor)) {
+    for (const { target, operands } of otherTargets(judgement, options, operandsFor)) {
       if (evaluations >= limits.inAll) return undefined;
       const made = await evaluate(judgement, operands);
-      if (!made || ![...index.matches(made)].some((match) => match.reference === target)) continue;
+      const isMade = ({ reference: key }: ValueMatch): boolean => classOf(key) === classOf(target);
+      if (!made || ![...index.matches(made)].some(isMade)) continue;
       const reads = readsOf(judgement, target, readers);
       return { kind: "operand", reads, remaining: 0, operands: [] };
     }

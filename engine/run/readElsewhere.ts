@@ -1,8 +1,8 @@
 import type { WrongRead } from "../core/explanation.js";
 import type { Judgement } from "../core/judge.js";
-import type { Observation, ObservedOp, TensorKey } from "../core/observation.js";
-import type { ValueIndex } from "../core/valueIndex.js";
-import { placeOf, type Operands } from "./operands.js";
+import type { ObservedOp, TensorKey } from "../core/observation.js";
+import { isRearrangement } from "../core/rearrangement.js";
+import { placeOf, type Operands, type OperandsOptions } from "./operands.js";
 import type { OperandValue } from "./program.js";
 
 /** A tensor of the reference that an op would make with these operands, if it is the counterpart of the one that makes it. */
@@ -17,11 +17,18 @@ const mostTargets = 8;
 /** What a segment may rightly make that is not its pair's: the reference makes it of what the segment reads. */
 export function otherTargets(
   { pair, segment }: Judgement,
-  reference: Observation,
-  index: ValueIndex,
+  { reference, candidate, index }: Pick<OperandsOptions, "reference" | "candidate" | "index">,
   { exists, classOf, slotsOf, fittedTo }: Operands,
 ): readonly OtherTarget[] {
   const slots = slotsOf(segment);
+  const laidOut = slots.find(
+    ({ reader, operand }) =>
+      reader === segment.ops.at(-1) && isRearrangement(reader, pair.candidate, operand, candidate),
+  );
+  // A view makes nothing.
+  if (laidOut?.own !== undefined && classOf(laidOut.own) !== classOf(pair.reference)) {
+    return [{ target: laidOut.own, operands: [] }];
+  }
   const held = new Set(slots.map(({ own }) => (own === undefined ? "" : classOf(own))));
   const found: OtherTarget[] = [];
   for (const op of reference.ops) {

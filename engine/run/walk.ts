@@ -37,6 +37,7 @@ const limits = {
   perQuestion: 80,
   together: 200,
   tooEarly: 12,
+  near: 16,
   evaluations: 600,
 };
 
@@ -225,12 +226,17 @@ export function startWalk({
         if (evaluations >= Math.min(most, limits.evaluations)) break;
         const score = await scoreOf([{ candidate: key, match }], question);
         // The mean of what goes in is the mean of what goes in, whatever stands in between.
-        const least = rank === 1 ? leastOfExtra : 0;
+        const least = rank !== 1 ? 0 : isFar(key, question) ? scoreOfAll : leastOfExtra;
         if (score > Math.max(least, best?.score ?? 0)) best = { match, rank, score };
       }
       if (best) return furtherOn({ candidate: key, ...best }, question);
     }
     return undefined;
+  }
+
+  /** What went in many ops ago is not what should come out, unless that explains it all. */
+  function isFar(key: TensorKey, { cuts }: Question): boolean {
+    return segmentOf(key, cuts, graph).ops.length > limits.near;
   }
 
   /**

@@ -5,6 +5,7 @@ import { fillsBeyond } from "./maskedFills.js";
 import { dtypeTolerance } from "./gates.js";
 import { align } from "./layouts.js";
 import { producers, type Observation, type ObservedTensor, type TensorKey } from "./observation.js";
+import { sameShape } from "./shapes.js";
 import type { TensorValue } from "./tensorValue.js";
 
 /** A reference tensor that holds the same numbers as a candidate tensor. */
@@ -165,6 +166,13 @@ function fitsBetween(members: readonly Entry[], shape: readonly number[]): Fit[]
   const fits: Fit[] = [];
   for (const permutation of permutations(shape)) {
     const isIdentity = permutation.every((axis, i) => axis === i);
+    // Padded to another width and turned round at once: that is rather the wrong axis.
+    if (
+      !isIdentity &&
+      lead.tensor.layout.kind === "padded" &&
+      !haveSameSizes(lead.tensor.shape, shape)
+    )
+      continue;
     const aligned = align(lead.tensor, { shape }, isIdentity ? {} : { permutation });
     if (!aligned.ok || aligned.findings.length > 0) continue;
     const { alignment } = aligned;
@@ -173,6 +181,11 @@ function fitsBetween(members: readonly Entry[], shape: readonly number[]): Fit[]
     fits.push({ alignment, samples: samplesOf(alignment), members });
   }
   return fits;
+}
+
+function haveSameSizes(a: readonly number[], b: readonly number[]): boolean {
+  const sorted = (shape: readonly number[]) => shape.toSorted((x, y) => x - y);
+  return sameShape(sorted(a), sorted(b));
 }
 
 function permutations(shape: readonly number[]): number[][] {

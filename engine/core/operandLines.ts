@@ -303,7 +303,7 @@ function callOfOtherLayer({ reader }: WrongRead, context: LineContext): BlamedLi
     .filter((read) => (read.reader.call ?? 0) === (reader.call ?? 0));
   const ofParameters = group.filter((read) => parameters.has(read.operand));
   const lines = new Set(
-    group.map(({ reader: { frames } }) => `${frames[0]?.file}:${frames[0]?.line}`),
+    ofParameters.map(({ reader: { frames } }) => `${frames[0]?.file}:${frames[0]?.line}`),
   );
   const call = commonFrames(group.map((read) => read.reader.frames)).at(-1);
   const isBelow = group.every((read) => read.reader.frames[0] !== call);

@@ -27,9 +27,21 @@ export function beforeTheSame(read: WrongRead, context: LineContext): WrongRead 
         classOf(referenceOf.get(operand) ?? "") === classOf(root) ||
         counterpartsOf(root).includes(operand),
     );
-    if (found) return { ...read, ...found, own: referenceOf.get(found.operand), wanted };
+    if (!found) continue;
+    const own = referenceOf.get(found.operand) ?? root;
+    return { ...read, ...found, own, wanted: whereComputed(wanted, context) };
   }
   return read;
+}
+
+/** The first tensor with these values: what follows it only lays them out in another way. */
+function whereComputed(key: TensorKey, context: LineContext): TensorKey {
+  const { reference, referenceClassOf } = context;
+  const own = referenceClassOf(key);
+  const base = reference.makerOf
+    .get(key)
+    ?.inputs.find((input) => own !== undefined && referenceClassOf(input) === own);
+  return base === undefined ? key : whereComputed(base, context);
 }
 
 /** What is read behind a tensor of the candidate, the nearest first. */

@@ -176,7 +176,7 @@ export function counterpartOptions({
         .map((match) => ({ match, rank: 0 }));
     }
     const rank = ({ reference: r }: ValueMatch): number =>
-      haveSameInputs(key, r, question) ? 0 : 3;
+      haveSameInputs(key, r, question) || haveSameParameters(key, r) ? 0 : 3;
     const alike = index
       .fitting(own)
       .filter((match) => ways.unmatched.has(match.reference))
@@ -237,6 +237,13 @@ export function counterpartOptions({
       [...read].every((own) => isIn(own, held)) &&
       isSameSet(new Set(twins), new Set(kept))
     );
+  }
+
+  /** Whether two ops read the same parameters: what else they read may be what is wrong. */
+  function haveSameParameters(key: TensorKey, other: TensorKey): boolean {
+    const own = (graph.producerOf.get(key)?.inputs ?? []).flatMap((one) => twinOf.get(one) ?? []);
+    const read = new Set(referenceGraph.producerOf.get(other)?.inputs);
+    return own.length > 0 && own.every((twin) => read.has(twin));
   }
 
   /** Whether one class of reference tensors is selected out of another: a half of a head. */

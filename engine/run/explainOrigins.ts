@@ -35,14 +35,14 @@ export async function explainOrigins(
 ): Promise<ReadonlyMap<TensorKey, ProvenExplanation>> {
   const { signal } = options;
   const explanations = new Map<TensorKey, ProvenExplanation>();
-  const find = startExplaining(options);
-  const suspects = judgements.filter(
-    ({ verdict, pair, introducedByOps, gate }) =>
-      verdict === "origin" &&
-      (pair.fitsInPlace ||
-        (pair.alignment !== undefined &&
-          introducedByOps !== undefined &&
-          !(introducedByOps <= fromWire(gate.value)))),
+  const origins = judgements.filter(({ verdict }) => verdict === "origin");
+  const find = startExplaining(origins, options);
+  const suspects = origins.filter(
+    ({ pair, introducedByOps, gate }) =>
+      pair.fitsInPlace ||
+      (pair.alignment !== undefined &&
+        introducedByOps !== undefined &&
+        !(introducedByOps <= fromWire(gate.value))),
   );
   for (const suspect of suspects.slice(0, limits.origins)) {
     signal.throwIfAborted();
@@ -58,12 +58,16 @@ export interface ProvenExplanation extends Explanation {
 }
 
 function startExplaining(
+  origins: readonly Judgement[],
   options: ExplainOptions,
 ): (judgement: Judgement) => Promise<ProvenExplanation | undefined> {
   const { reference, candidate, program, index, repairs, signal } = options;
   const operandsFor = operandsOf(options);
   const { pairOf, classOf } = operandsFor;
   const hypotheses = startHypotheses(reference, index, operandsFor);
+  const wrongClasses = new Set(origins.map(({ pair }) => classOf(pair.reference)));
+  const targetsOf = (judgement: Judgement) =>
+    otherTargets(judgement, options, operandsFor, (own) => wrongClasses.has(own));
   const readersOf = consumers(candidate);
   const makerOf = producers(reference);
   let evaluations = 0;
@@ -113,7 +117,7 @@ function startExplaining(
     const { pair } = judgement;
     const readers = readersOf.get(pair.candidate) ?? [];
     if (pair.pairedBy === "declared" || !pair.alignment || readers.length === 0) return undefined;
-    for (const { target, operands } of otherTargets(judgement, options, operandsFor)) {
+    for (const { target, operands } of targetsOf(judgement)) {
       if (evaluations >= limits.inAll) return undefined;
       const made = await evaluate(judgement, operands);
       const isMade = ({ reference: key }: ValueMatch): boolean => classOf(key) === classOf(target);

@@ -22,7 +22,7 @@ const mostExchanges = 6;
 export function startHypotheses(
   reference: Observation,
   index: ValueIndex,
-  { matched, exists, slotsOf, fittedTo, ownValue }: Operands,
+  { exists, leadsTo, matched, slotsOf, fittedTo, ownValue }: Operands,
 ): (judgement: Judgement) => Iterable<Hypothesis> {
   const referenceGraph = segmentGraph(reference);
   function* hypotheses(judgement: Judgement): Iterable<Hypothesis> {
@@ -135,20 +135,6 @@ export function startHypotheses(
     return exists(wanted) || slot.own === undefined || !leadsTo(slot.own, wanted)
       ? "operand"
       : "missingStep";
-  }
-
-  /** Whether the reference makes one tensor out of the other. */
-  function leadsTo(from: TensorKey, to: TensorKey): boolean {
-    const seen = new Set([to]);
-    const open = [to];
-    while (open.length > 0) {
-      for (const input of referenceGraph.producerOf.get(open.pop() as TensorKey)?.inputs ?? []) {
-        if (input === from || (index.classOf(input) ?? input) === index.classOf(from)) return true;
-        if (!seen.has(input)) open.push(input);
-        seen.add(input);
-      }
-    }
-    return false;
   }
 
   return hypotheses;

@@ -1,5 +1,5 @@
 import type { WrongRead } from "../core/explanation.js";
-import type { Observation, TensorKey } from "../core/observation.js";
+import { producers, type Observation, type TensorKey } from "../core/observation.js";
 import type { TensorPair } from "../core/pairing.js";
 import type { ParameterFinding } from "../core/parameters.js";
 import type { Segment } from "../core/segments.js";
@@ -35,6 +35,8 @@ export interface Operands {
   /** Whether the candidate has a tensor, input or parameter with the values of one of the reference's. */
   readonly exists: (reference: TensorKey) => boolean;
   readonly classOf: (reference: TensorKey) => string;
+  /** Whether the reference makes one tensor out of the other. */
+  readonly leadsTo: (from: TensorKey, to: TensorKey) => boolean;
   /** The operands of a segment that come from outside. */
   readonly slotsOf: (segment: Segment) => Slot[];
   /** A tensor of the reference as this operand would hold it, in each way that its shape admits. */
@@ -112,11 +114,27 @@ export function operandsOf({
     );
   };
 
+  const makerOf = producers(reference);
+  /** Whether the reference makes one tensor out of the other. */
+  function leadsTo(from: TensorKey, to: TensorKey): boolean {
+    const seen = new Set([to]);
+    const open = [to];
+    while (open.length > 0) {
+      for (const input of makerOf.get(open.pop() as TensorKey)?.inputs ?? []) {
+        if (input === from || (index.classOf(input) ?? input) === index.classOf(from)) return true;
+        if (!seen.has(input)) open.push(input);
+        seen.add(input);
+      }
+    }
+    return false;
+  }
+
   return {
     pairOf,
     matched,
     exists: (key) =>
       referenceValues.has(key) || matched.has(key) || matchedClasses.has(index.classOf(key)),
+    leadsTo,
     classOf: (key) => index.classOf(key) ?? key,
     slotsOf,
     fittedTo,

@@ -18,7 +18,9 @@ const mostTargets = 8;
 export function otherTargets(
   { pair, segment }: Judgement,
   { reference, candidate, index }: Pick<OperandsOptions, "reference" | "candidate" | "index">,
-  { exists, classOf, slotsOf, fittedTo }: Operands,
+  { exists, leadsTo, classOf, slotsOf, fittedTo }: Operands,
+  /** Whether what was paired with a class of tensors is wrong itself. */
+  isOpen: (referenceClass: string) => boolean,
 ): readonly OtherTarget[] {
   const slots = slotsOf(segment);
   const laidOut = slots.find(
@@ -33,14 +35,18 @@ export function otherTargets(
   const found: OtherTarget[] = [];
   for (const op of reference.ops) {
     const [target] = op.outputs;
-    if (target === undefined || index.classOf(target) === undefined || exists(target)) continue;
+    if (target === undefined || index.classOf(target) === undefined) continue;
+    if (exists(target) && !isOpen(classOf(target))) continue;
     if (classOf(target) === classOf(pair.reference)) continue;
     if (!op.inputs.some((key) => held.has(classOf(key)))) continue;
     const [wanted, ...others] = op.inputs.filter((key) => !held.has(classOf(key)));
     if (wanted === undefined) found.push({ target, operands: [] });
     if (wanted === undefined || others.length > 0) continue;
     const read = new Set(op.inputs.map(classOf));
-    for (const slot of slots.filter(({ own }) => own !== undefined && !read.has(classOf(own)))) {
+    for (const slot of slots) {
+      if (slot.own === undefined || read.has(classOf(slot.own))) continue;
+      // Done after instead of before what follows it: then it is the order that is wrong.
+      if (leadsTo(target, slot.own)) continue;
       const [value] = fittedTo(slot, wanted);
       if (value) found.push({ target, operands: [{ ...placeOf(slot), value }] });
     }

@@ -23,17 +23,20 @@ export function linesOfMissingStep(
   const readerOp = nearestReader(wanted, reference.makerOf.get(pair.reference), context);
   const toReader = stepOp && readerOp && flowOf(stepOp, readerOp);
   const step = stepOp?.frames ?? [];
+  const { lines: changesNothing, base } = withoutEffect(operand, wanted, context);
+  const names = new Set([...variablesOf(operand, candidate), ...variablesOf(base, candidate)]);
+  const maker = candidate.makerOf.get(base);
+  const flow = maker && flowOf(maker, reader);
   // As many calls further out as the reference's reader stands below the step, and out of what does right elsewhere.
-  const level = Math.min(toReader?.called.length ?? 0, reader.frames.length - 1);
+  const level = Math.min(
+    toReader?.called.length ?? 0,
+    flow?.called.length ?? reader.frames.length - 1,
+  );
   const frames = framesAtFault(
     { frames: reader.frames.slice(level), instance: reader.instance },
     context,
   );
   const readers = lines(frames.slice(0, 1), "reads a tensor to which the reference has done more");
-  const { lines: changesNothing, base } = withoutEffect(operand, wanted, context);
-  const names = new Set([...variablesOf(operand, candidate), ...variablesOf(base, candidate)]);
-  const maker = candidate.makerOf.get(base);
-  const flow = maker && flowOf(maker, reader);
   if (!flow) {
     const before = reader.frames.flatMap((site) => idle(site, "before", names, context));
     const turns = betweenTurns(toReader, readerOp, reader, context);

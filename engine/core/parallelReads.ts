@@ -2,6 +2,7 @@ import type { WrongRead } from "./explanation.js";
 import type { LineContext, Side } from "./lineContext.js";
 import type { ObservedOp, TensorKey } from "./observation.js";
 import { isSameLine } from "./sourceFlow.js";
+import { whereComputed } from "./whereComputed.js";
 
 /** Further back, nothing is compared. */
 const mostInParallel = 60;
@@ -29,19 +30,14 @@ export function beforeTheSame(read: WrongRead, context: LineContext): WrongRead 
     );
     if (!found) continue;
     const own = referenceOf.get(found.operand) ?? root;
-    return { ...read, ...found, own, wanted: whereComputed(wanted, context) };
+    return {
+      ...read,
+      ...found,
+      own,
+      wanted: whereComputed(wanted, reference.makerOf, referenceClassOf),
+    };
   }
   return read;
-}
-
-/** The first tensor with these values: what follows it only lays them out in another way. */
-function whereComputed(key: TensorKey, context: LineContext): TensorKey {
-  const { reference, referenceClassOf } = context;
-  const own = referenceClassOf(key);
-  const base = reference.makerOf
-    .get(key)
-    ?.inputs.find((input) => own !== undefined && referenceClassOf(input) === own);
-  return base === undefined ? key : whereComputed(base, context);
 }
 
 /** What is read behind a tensor of the candidate, the nearest first. */

@@ -4,8 +4,10 @@ import type { Judgement } from "../core/judge.js";
 import { align } from "../core/layouts.js";
 import { consumers, producers, type ObservedOp, type TensorKey } from "../core/observation.js";
 import { isRearrangement } from "../core/rearrangement.js";
+import { isDataOp } from "../core/segments.js";
 import type { TensorValue } from "../core/tensorValue.js";
 import type { ValueMatch } from "../core/valueIndex.js";
+import { whereComputed } from "../core/whereComputed.js";
 import { fromWire } from "../protocol/wire.js";
 import { startHypotheses } from "./hypotheses.js";
 import { operandsOf, placeOf, type OperandsOptions } from "./operands.js";
@@ -71,15 +73,6 @@ function startExplaining(
   const readersOf = consumers(candidate);
   const makerOf = producers(reference);
   let evaluations = 0;
-
-  /** The first tensor with these values: what follows it only lays them out in another way. */
-  function whereComputed(key: TensorKey): TensorKey {
-    const own = index.classOf(key);
-    const base = makerOf
-      .get(key)
-      ?.inputs.find((input) => own !== undefined && index.classOf(input) === own);
-    return base === undefined ? key : whereComputed(base);
-  }
 
   const given = new WeakMap<Judgement, ReadonlyMap<TensorKey, TensorValue>>();
   /** The reference's values for what a segment reads. */
@@ -165,9 +158,12 @@ function startExplaining(
       const remaining = alignment ? relL2(r, value, alignment) : NaN;
       const isLeft = introducedByOps * explainedShare;
       if (!(remaining <= enough) || remaining > isLeft) continue;
-      const reads = changes.map(({ slot, wanted }) => {
+      // What only asks for a tensor's shape reads nothing of it.
+      const read = changes.filter(({ slot }) => isDataOp(slot.reader, candidate));
+      const reads = (read.length > 0 ? read : changes).map(({ slot, wanted }) => {
         const { reader, position, operand, own } = slot;
-        const right = kind === "missingStep" ? whereComputed(wanted) : wanted;
+        const right =
+          kind === "missingStep" ? whereComputed(wanted, makerOf, index.classOf) : wanted;
         return { reader, position, operand, own, wanted: right };
       });
       return { kind, reads, remaining, operands };

@@ -5,7 +5,14 @@ import { enclosing, isWholeTurn, loopAround } from "./loops.js";
 import { framesAtFault, variablesOf, type BlamedLine, type LineContext } from "./lineContext.js";
 import type { ObservedOp, TensorKey } from "./observation.js";
 import { isRearrangement } from "./rearrangement.js";
-import { flowOf, isInActivationOf, isSameLine, ownerOf, type Flow } from "./sourceFlow.js";
+import {
+  flowOf,
+  isInActivationOf,
+  isSameLine,
+  isSamePlace,
+  ownerOf,
+  type Flow,
+} from "./sourceFlow.js";
 import type { Statement } from "./statements.js";
 
 /**
@@ -19,11 +26,12 @@ export function linesOfMissingStep(
 ): BlamedLine[] {
   const [{ reader, operand, own, wanted }] = reads as [WrongRead];
   const { candidate, reference } = context;
+  if (reader.outputs.includes(operand)) return linesAfterAll(reader, context);
   const stepOp = reference.makerOf.get(wanted);
   const readerOp = nearestReader(wanted, reference.makerOf.get(pair.reference), context);
   const toReader = stepOp && readerOp && flowOf(stepOp, readerOp);
   const step = stepOp?.frames ?? [];
-  const { lines: changesNothing, base } = withoutEffect(operand, wanted, context);
+  const { lines: changesNothing, base, passed } = withoutEffect(operand, wanted, context);
   const names = new Set([...variablesOf(operand, candidate), ...variablesOf(base, candidate)]);
   const maker = candidate.makerOf.get(base);
   const flow = maker && flowOf(maker, reader);
@@ -62,7 +70,7 @@ export function linesOfMissingStep(
   const again = beside >= 0 ? maker.frames.slice(beside, beside + 1) : [];
   const turning = again.length > 0 ? loopAround(again, context) : undefined;
   const besides = [...lines(turning ? [turning] : [], turnsLess), ...lines(again, calledOnce)];
-  const unused = [frames[0], flow.to].flatMap((site) =>
+  const unused = [...passed, frames[0], flow.to].flatMap((site) =>
     site && hasUnused(site, names, context) ? lines([site], readsAnother) : [],
   );
   // A step of a fused op is done where the steps before it are.
@@ -71,15 +79,17 @@ export function linesOfMissingStep(
   const first =
     isLate && (isWithin || inMakersLine)
       ? readers
-      : isWithin && makes.length > 0
-        ? makes
-        : inMakersLine
-          ? isReturned
-            ? makes
-            : made
-          : inReadersLine
-            ? readers
-            : [];
+      : inMakersLine && isWrongElsewhere(flow, context)
+        ? after
+        : isWithin && makes.length > 0
+          ? makes
+          : inMakersLine
+            ? isReturned
+              ? makes
+              : made
+            : inReadersLine
+              ? readers
+              : [];
   const supposed = isReturned ? after : isCalled ? before : between;
   const there = supposed.length > 0 ? supposed : between;
   return [
@@ -127,6 +137,36 @@ function readsWhatIsMadeBelow(
       );
       return turns.some((op) => op.outputs.some((one) => counterpartsOf(one).some(isBelow)));
     });
+}
+
+/** What is handed out as it is made: nothing reads it any more, and yet something should have been done to it. */
+function linesAfterAll(maker: ObservedOp, context: LineContext): BlamedLine[] {
+  const names = new Set(maker.outputs.flatMap((key) => [...variablesOf(key, context.candidate)]));
+  const idlers = maker.frames.flatMap((site) => idle(site, "after", names, context));
+  const isReturn = ({ site }: BlamedLine): boolean =>
+    context
+      .statementsOf(site.file)
+      .some(({ kind, line }) => kind === "return" && line === site.line);
+  return [
+    // That a function returns what it made is nothing to wonder at.
+    ...idlers.filter((line) => !isReturn(line)),
+    ...idlers.filter(isReturn),
+    ...lines(maker.frames, "makes the tensor; the reference does more"),
+  ];
+}
+
+/** Whether the function that makes the tensor makes another wrong one where it is called from elsewhere. */
+function isWrongElsewhere({ from, returned }: Flow, { wrongFrames }: LineContext): boolean {
+  const inner = returned.at(-1);
+  return wrongFrames.some(({ frames }) =>
+    frames.some(
+      (site, at) =>
+        site.file === inner?.file &&
+        site.function === inner.function &&
+        frames[at + 1] !== undefined &&
+        !isSamePlace(frames[at + 1], from),
+    ),
+  );
 }
 
 /**
@@ -211,17 +251,19 @@ function withoutEffect(
   operand: TensorKey,
   wanted: TensorKey,
   context: LineContext,
-): { lines: BlamedLine[]; base: TensorKey } {
+): { lines: BlamedLine[]; base: TensorKey; passed: Site[] } {
   const { candidate, classOf, hasReferenceOp } = context;
   const ownClass = classOf(operand);
   const found: BlamedLine[] = [];
+  const passed: Site[] = [];
   let tensor = operand;
   for (;;) {
     const maker = candidate.makerOf.get(tensor);
     const base = maker?.inputs.find((key) => ownClass !== undefined && classOf(key) === ownClass);
-    if (!maker || base === undefined) return { lines: found, base: tensor };
+    if (!maker || base === undefined) return { lines: found, base: tensor, passed };
     const isComputed = !isRearrangement(maker, tensor, base, candidate.observation);
     const isAnOp = isComputed && !hasReferenceOp(maker, base) && !isLeftAsItIs(wanted, context);
+    if (isComputed) passed.push(...maker.frames.slice(0, 1));
     if (isAnOp && maker.frames[0]) {
       const why = "changes nothing; in its place the reference does a step";
       found.push({ site: maker.frames[0], why });

@@ -129,14 +129,17 @@ function whereTaken(
   read: WrongRead,
   context: LineContext,
 ): { taker: ObservedOp; tensor: TensorKey } {
-  const { candidate } = context;
+  const { candidate, classOf } = context;
   let tensor = read.operand;
   let taker = read.reader;
   while (!isReadRightly(tensor, taker, read, context)) {
     const maker = candidate.makerOf.get(tensor);
     const base = maker?.inputs[0];
     if (!maker || base === undefined || isNamedRightly(tensor, context)) break;
-    const isRearranged = isRearrangement(maker, tensor, base, candidate.observation);
+    const isRearranged =
+      isRearrangement(maker, tensor, base, candidate.observation) ||
+      // A clamp that does not bind.
+      (classOf(tensor) !== undefined && classOf(tensor) === classOf(base));
     if (!isRearranged && !isSelection(maker)) break;
     taker = maker;
     if (!isRearranged) break;

@@ -11,6 +11,7 @@ import {
 } from "./lineContext.js";
 import { enclosing, isWholeTurn } from "./loops.js";
 import { linesOfMissingStep } from "./missingStepLines.js";
+import type { ObservedOp, TensorKey } from "./observation.js";
 import { linesOfOperand } from "./operandLines.js";
 import { beforeTheSame } from "./parallelReads.js";
 import { commonFrames } from "./sourceFlow.js";
@@ -102,7 +103,9 @@ function linesOfOp(judgement: Judgement, context: LineContext): BlamedLine[] {
     ...callOfOtherLayer(judgement, context),
     ...loopBefore(judgement, context),
   ];
-  for (const op of dataOps(judgement, context).toReversed()) {
+  const computing = dataOps(judgement, context).toReversed();
+  lines.push(...indexLines(judgement, computing[0], context));
+  for (const op of computing) {
     if (op.constructedAt) {
       lines.push({ site: op.constructedAt, why: "makes the layer with its settings" });
     }
@@ -115,6 +118,21 @@ function linesOfOp(judgement: Judgement, context: LineContext): BlamedLine[] {
     lines.push({ site: own, why: isFirst ? "makes the tensor that differs" : between });
   }
   return lines;
+}
+
+/** A table that is the right one is looked up in the wrong places: what makes these, the nearest first. */
+function indexLines(
+  { segment }: Judgement,
+  lookup: ObservedOp | undefined,
+  { twinOf, referenceOf }: LineContext,
+): BlamedLine[] {
+  if (!lookup || !/gather|embedding|index_select/i.test(lookup.kind)) return [];
+  const isKnown = (key: TensorKey): boolean =>
+    twinOf(key) !== undefined || referenceOf.get(key) !== undefined;
+  const before = segment.ops.filter((op) => op !== lookup && op.frames.length > 0);
+  if (!lookup.inputs.some(isKnown) || before.length === 0) return [];
+  const why = "makes the places at which the right table is looked up";
+  return before.toReversed().map((op) => ({ site: op.frames[0] as Site, why }));
 }
 
 /** The loop whose turns made the parts, where their number differs. */

@@ -65,7 +65,7 @@ function startExplaining(
 ): (judgement: Judgement) => Promise<ProvenExplanation | undefined> {
   const { reference, candidate, program, index, repairs, signal } = options;
   const operandsFor = operandsOf(options);
-  const { pairOf, classOf } = operandsFor;
+  const { pairOf, classOf, leadsTo } = operandsFor;
   const hypotheses = startHypotheses(reference, index, operandsFor);
   const wrongClasses = new Set(origins.map(({ pair }) => classOf(pair.reference)));
   const targetsOf = (judgement: Judgement) =>
@@ -109,7 +109,9 @@ function startExplaining(
   const readElsewhere = async (judgement: Judgement): Promise<ProvenExplanation | undefined> => {
     const { pair } = judgement;
     const readers = readersOf.get(pair.candidate) ?? [];
-    if (pair.pairedBy === "declared" || !pair.alignment || readers.length === 0) return undefined;
+    const maker = judgement.segment.ops.at(-1);
+    if (pair.pairedBy === "declared" || !pair.alignment || !maker) return undefined;
+    if (readers.length === 0) return handedOut(judgement, maker);
     for (const { target, operands } of targetsOf(judgement)) {
       if (evaluations >= limits.inAll) return undefined;
       const made = await evaluate(judgement, operands);
@@ -119,6 +121,27 @@ function startExplaining(
       return { kind: "operand", reads, remaining: 0, operands: [] };
     }
     return undefined;
+  };
+
+  /** An output that the reference computes further before it hands it out. */
+  const handedOut = async (
+    judgement: Judgement,
+    maker: ObservedOp,
+  ): Promise<ProvenExplanation | undefined> => {
+    const { pair } = judgement;
+    const made = await evaluate(judgement, []);
+    const own =
+      made && [...index.matches(made)].find(({ reference: key }) => leadsTo(key, pair.reference));
+    if (!own) return undefined;
+    const operand = pair.candidate;
+    const read = {
+      reader: maker,
+      position: 0,
+      operand,
+      own: own.reference,
+      wanted: pair.reference,
+    };
+    return { kind: "missingStep", reads: [read], remaining: 0, operands: [] };
   };
 
   /** What comes out where the reference has what goes in: a step that is not there. */

@@ -94,9 +94,10 @@ export function operandsOf({
       .filter((match) => match.reference === wanted)
       .map((match) => substitutionFor({ ...match, candidate: slot.operand }, reference, candidate))
       .filter((value) => value !== undefined);
-    // Laid out in another shape.
+    // Laid out in another shape, or reduced on the way.
     const isOther = other && !sameShape(other.shape, own.shape) && other.dtype === own.dtype;
-    return isOther && isOfClass(slot, wanted) ? [...fitting, other] : fitting;
+    const isKnown = isOther && (isOfClass(slot, wanted) || isReduced(other.shape, own.shape));
+    return isKnown ? [...fitting, other] : fitting;
   };
 
   const isOfClass = ({ own }: Slot, wanted: TensorKey): boolean =>
@@ -140,6 +141,13 @@ export function operandsOf({
     fittedTo,
     ownValue,
   };
+}
+
+/** A mean in the place of what it is the mean of. */
+function isReduced(shape: readonly number[], own: readonly number[]): boolean {
+  return (
+    shape.length === own.length && shape.every((size, axis) => size === own[axis] || size === 1)
+  );
 }
 
 export function placeOf({ reader, position }: Slot): Pick<OperandValue, "reader" | "position"> {

@@ -17,8 +17,12 @@ export function explainedCause(
   const maker = producers(reference).get(wanted);
   const site = maker?.frames[0];
   const place = site ? ` (${site.file}:${site.line})` : "";
-  const each = reads.map((one) => nameOf(one.operand, candidate)).join(" and ");
-  const instead = reads.map((one) => nameOf(one.wanted, reference)).join(" and ");
+  // Several places may read the same.
+  const distinct = reads.filter(
+    (one, at) => reads.findIndex((other) => other.operand === one.operand) === at,
+  );
+  const each = distinct.map((one) => nameOf(one.operand, candidate)).join(" and ");
+  const instead = distinct.map((one) => nameOf(one.wanted, reference)).join(" and ");
   const [own, other] = [shapeOf(operand, candidate), shapeOf(wanted, reference)];
   const shapes = own && other && own !== other ? `: as [${own}], not [${other}]` : "";
   const texts: Readonly<Record<Explanation["kind"], string>> = {

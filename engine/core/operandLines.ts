@@ -44,6 +44,8 @@ export function linesOfOperand(explanation: Explanation, context: LineContext): 
     return [...ofOther, ...uses, ...declared];
   }
   if (explanation.kind === "transposed") return uses;
+  const tooMany = explanation.kind === "operand" ? stepTooMany(first, context) : [];
+  if (tooMany.length > 0) return [...tooMany, ...uses];
   uses.unshift(...makerFromTheSame(explanation, context));
   if (explanation.kind === "layout") return [...rearrangements(operand, context), ...uses];
   if (ofOther.length > 0) return [...ofOther, ...uses];
@@ -68,6 +70,17 @@ export function linesOfOperand(explanation: Explanation, context: LineContext): 
 }
 
 const readsWrong = "reads the wrong operand";
+
+/** The op that makes the wrong tensor out of the right one, if nothing reads what it makes rightly. */
+function stepTooMany(read: WrongRead, context: LineContext): BlamedLine[] {
+  const { candidate, counterpartsOf } = context;
+  const maker = candidate.makerOf.get(read.operand);
+  const site = maker?.frames[0];
+  const isMadeOfIt = counterpartsOf(read.wanted).some((key) => maker?.inputs.includes(key));
+  if (!maker || !site || !isMadeOfIt || isReadRightly(read.operand, maker, read, context))
+    return [];
+  return [{ site, why: "does something to the right tensor that the reference does not do here" }];
+}
 
 /** The op that makes the wrong tensor of all that the reference makes the right one of, which nothing else is. */
 function makerFromTheSame(

@@ -3,7 +3,13 @@ import type { PairedBy } from "../protocol/report.js";
 import type { Alignment } from "./alignment.js";
 import { align } from "./layouts.js";
 import { fillGlob, matchGlob, normalisedName, withoutCount } from "./names.js";
-import { producers, type Observation, type ObservedTensor, type TensorKey } from "./observation.js";
+import {
+  producers,
+  type Observation,
+  type ObservedPort,
+  type ObservedTensor,
+  type TensorKey,
+} from "./observation.js";
 
 /** A reference tensor and the candidate tensor that must equal it. */
 export interface TensorPair {
@@ -84,17 +90,13 @@ export function pairTensors(
     return !used;
   });
 
+  const outputOf = outputsByPort(reference, candidate);
   const unpairedOutputs: string[] = [];
   for (const output of candidate.outputs) {
-    const sameName = reference.outputs.find((port) => port.name === output.name);
-    const only =
-      reference.outputs.length === 1 && candidate.outputs.length === 1
-        ? reference.outputs[0]
-        : undefined;
-    const counterpart = sameName ?? only;
+    const counterpart = outputOf.get(output);
     const r = counterpart && reference.tensors.get(counterpart.tensor);
     const c = candidate.tensors.get(output.tensor);
-    if (r && c) take(r, c, sameName ? "name" : "output", true);
+    if (r && c) take(r, c, counterpart.name === output.name ? "name" : "output", true);
     if (!pairs.has(output.tensor)) unpairedOutputs.push(output.name);
   }
 
@@ -130,6 +132,24 @@ export function pairTensors(
       .filter((output) => !usedReference.has(output.tensor))
       .map((output) => output.name),
   };
+}
+
+/** Outputs of one name belong together; where as many are left over on both sides, each has its place among them. */
+function outputsByPort(
+  reference: Observation,
+  candidate: Observation,
+): ReadonlyMap<ObservedPort, ObservedPort> {
+  const found = new Map<ObservedPort, ObservedPort>();
+  for (const output of candidate.outputs) {
+    const sameName = reference.outputs.find((port) => port.name === output.name);
+    if (sameName) found.set(output, sameName);
+  }
+  const used = new Set(found.values());
+  const left = candidate.outputs.filter((output) => !found.has(output));
+  const open = reference.outputs.filter((output) => !used.has(output));
+  if (left.length === open.length)
+    left.forEach((output, at) => found.set(output, open[at] as ObservedPort));
+  return found;
 }
 
 /** The pairing with more pairs, found in another way; a later one takes the place of an earlier one. */

@@ -42,7 +42,7 @@ export function compareParameters(
   declared: readonly DeclaredParameterPair[] = [],
 ): ParameterComparison {
   const open = new Set(reference);
-  /** Those that hold several of the reference's, one behind the other. */
+  /** Those that hold several of the reference's, or a part of one. */
   const joined = new Set<ObservedParameter>();
   const paired = new Map<ObservedParameter, { with: ObservedParameter; by: PairedBy }>();
   const take = (c: ObservedParameter, r: ObservedParameter | undefined, by: PairedBy): void => {
@@ -96,6 +96,18 @@ export function compareParameters(
     if (parts) for (const part of parts) open.delete(part);
     if (parts) joined.add(c);
   }
+  for (const r of [...open]) {
+    const parts = partsOf(
+      r.value,
+      candidate.filter((c) => !paired.has(c)),
+    );
+    if (!parts) continue;
+    open.delete(r);
+    for (const part of parts) {
+      paired.set(part, { with: r, by: "content" });
+      joined.add(part);
+    }
+  }
 
   const findings = candidate.map((c): ParameterFinding => {
     const pair = paired.get(c);
@@ -107,11 +119,16 @@ export function compareParameters(
   return { findings, missing: [...open], unusedDeclarations };
 }
 
-/** Parameters that, joined along one axis, are this one: queries, keys and values in one matrix. As they are, or transposed. */
+/**
+ * Parameters that, joined along one axis or stacked along a new one, are this one: queries, keys and values in one matrix,
+ * the weights of all experts. As they are, or transposed.
+ */
 function partsOf(
   value: TensorValue,
   open: readonly ObservedParameter[],
 ): ObservedParameter[] | undefined {
+  // Zeros are made of zeros.
+  if (isConstant(value)) return undefined;
   for (const axis of value.shape.keys()) {
     const parts: ObservedParameter[] = [];
     let at = 0;
@@ -136,7 +153,8 @@ function fitsAt(
   at: number,
 ): number | undefined {
   const forms = part.shape.length === 2 ? [part, transposeMatrix(part)] : [part];
-  for (const form of forms) {
+  const stacked = forms.map((form) => ({ ...form, shape: form.shape.toSpliced(axis, 0, 1) }));
+  for (const form of [...forms, ...stacked]) {
     const size = form.shape[axis] ?? 0;
     const fits =
       form.shape.length === whole.shape.length &&

@@ -66,6 +66,33 @@ describe("pairTensors", () => {
     expect(made(r, chain([["z"]]))).toEqual([["y", "z", "output"]]);
   });
 
+  it("pairs several outputs by name, and as many that are left by their place", () => {
+    const ports = (...names: string[]) =>
+      names.map((name, at) => ({ name, tensor: ["a", "b", "c"][at] as string }));
+    const side = (...names: string[]) => ({
+      ...chain([["a"], ["b"], ["c"]]),
+      outputs: ports(...names),
+    });
+    const outputsOf = (r: Observation, c: Observation) => {
+      const { pairs, unpairedOutputs, unpairedReferenceOutputs } = pairTensors(r, c);
+      return [
+        pairs.filter((p) => p.isOutput).map((p) => p.reference + p.candidate),
+        [unpairedOutputs, unpairedReferenceOutputs],
+      ];
+    };
+    const nothing = [[], []];
+    expect(outputsOf(side("0", "1", "2"), side("x", "y", "z"))).toEqual([
+      ["aa", "bb", "cc"],
+      nothing,
+    ]);
+    expect(outputsOf(side("last", "1", "2"), side("x", "y", "last"))).toEqual([
+      ["ba", "cb", "ac"],
+      nothing,
+    ]);
+    // Which one is missing cannot be told.
+    expect(outputsOf(side("0", "1"), side("x"))[1]).toEqual([["x"], []]);
+  });
+
   it("does not pair a variable that the two sides assign a different number of times", () => {
     const r = chain([["f.x"], ["f.x#1"], ["f.out"]]);
     const c = chain([["f.x"], ["f.x#1"], ["f.x#2"], ["f.out"]]);

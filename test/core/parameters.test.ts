@@ -127,6 +127,28 @@ describe("compareParameters", () => {
     expect(statusOf(parts, [wrong])).toEqual([["qkv", "notFromReference", undefined]]);
   });
 
+  it("finds weights that are stacked along a new axis, or kept in parts", () => {
+    const weights = [
+      parameter("experts.0", [2, 3], [1, 2, 3, 4, 5, 6]),
+      parameter("experts.1", [2, 3], [-1, 7, 3, 9, 5, 2]),
+    ];
+    const stacked = parameter("experts", [2, 3, 2], [1, 4, 2, 5, 3, 6, -1, 9, 7, 5, 3, 2]);
+    expect(compareParameters(weights, [stacked])).toMatchObject({
+      findings: [{ status: "same", pairedBy: "content", reference: { name: "experts.0" } }],
+      missing: [],
+    });
+    expect(compareParameters([stacked], weights)).toMatchObject({
+      findings: [
+        { status: "same", reference: { name: "experts" } },
+        { status: "same", reference: { name: "experts" } },
+      ],
+      missing: [],
+    });
+    const zeros = parameter("never.copied", [2, 2], [0, 0, 0, 0]);
+    const biases = [parameter("a.bias", [2], [0, 0]), parameter("b.bias", [2], [0, 0])];
+    expect(statusOf(biases, [zeros])).toEqual([["never.copied", "notFromReference", undefined]]);
+  });
+
   it("does not guess which of two equal constants is meant", () => {
     const zeros = (name: string) => parameter(name, [2], [0, 0]);
     expect(statusOf([zeros("norm.bias")], [zeros("shift"), zeros("offset")])).toEqual([

@@ -39,7 +39,8 @@ export function linesOfOperand(explanation: Explanation, context: LineContext): 
       ? [{ site: parameter.declaredAt, why: "declares the parameter that is read" }]
       : [];
     if (explanation.kind === "transposed") {
-      return hasSameReader(first, context) ? [...declared, ...uses] : [...uses, ...declared];
+      const isStored = hasSameReader(first, context) || !readsTurned(context);
+      return isStored ? [...declared, ...uses] : [...uses, ...declared];
     }
     return [...ofOther, ...uses, ...declared];
   }
@@ -301,6 +302,17 @@ function swapsBetween(
       site: { file: to.file, line, function: to.function },
       why: "exchanges variables on the way to where they are read wrongly",
     }));
+}
+
+/** Whether the candidate turns any of its parameters round where it reads them: else they are to be stored turned round. */
+function readsTurned({ candidate }: LineContext): boolean {
+  const parameters = new Set(candidate.observation.parameters.map(({ tensor }) => tensor));
+  return candidate.observation.ops.some(
+    ({ kind, inputs: [first] }) =>
+      first !== undefined &&
+      parameters.has(first) &&
+      /transpose|permute|\.t$|\.T$|\.mT$/i.test(kind),
+  );
 }
 
 /** Whether both sides read the parameter by an op of one kind: then it is stored the wrong way round, not read so. */

@@ -12,6 +12,7 @@ import {
 import { enclosing, isWholeTurn } from "./loops.js";
 import { linesOfMissingStep } from "./missingStepLines.js";
 import type { ObservedOp, TensorKey } from "./observation.js";
+import { isRearrangement, isSelection } from "./rearrangement.js";
 import { linesOfOperand } from "./operandLines.js";
 import { beforeTheSame } from "./parallelReads.js";
 import { commonFrames } from "./sourceFlow.js";
@@ -103,9 +104,11 @@ function linesOfOp(judgement: Judgement, context: LineContext): BlamedLine[] {
     ...callOfOtherLayer(judgement, context),
     ...loopBefore(judgement, context),
   ];
-  const computing = dataOps(judgement, context).toReversed();
-  lines.push(...indexLines(judgement, computing[0], context));
-  for (const op of computing) {
+  const ops = dataOps(judgement, context).toReversed();
+  lines.push(...indexLines(judgement, ops[0], context));
+  const isView = (op: ObservedOp): boolean => laysOut(op, context);
+  // What only lays out or selects is asked after what computes.
+  for (const op of [...ops.filter((one) => !isView(one)), ...ops.filter(isView)]) {
     if (op.constructedAt) {
       lines.push({ site: op.constructedAt, why: "makes the layer with its settings" });
     }
@@ -118,6 +121,17 @@ function linesOfOp(judgement: Judgement, context: LineContext): BlamedLine[] {
     lines.push({ site: own, why: isFirst ? "makes the tensor that differs" : between });
   }
   return lines;
+}
+
+function laysOut(op: ObservedOp, { candidate }: LineContext): boolean {
+  const [output] = op.outputs;
+  const [base] = op.inputs;
+  return (
+    isSelection(op) ||
+    (output !== undefined &&
+      base !== undefined &&
+      isRearrangement(op, output, base, candidate.observation))
+  );
 }
 
 /** A table that is the right one is looked up in the wrong places: what makes these, the nearest first. */

@@ -1,6 +1,6 @@
 import type { DeclaredParameterPair } from "../protocol/runFile.js";
 import type { PairedBy } from "../protocol/report.js";
-import { fromFloat64, isFloat, toFloat64 } from "./dtypes.js";
+import { elementCount, fromFloat64, isFloat, toFloat64 } from "./dtypes.js";
 import { fillGlob, matchGlob, normalisedName } from "./names.js";
 import { sameShape } from "./shapes.js";
 import type { ObservedParameter, TensorKey } from "./observation.js";
@@ -129,18 +129,19 @@ function partsOf(
 ): ObservedParameter[] | undefined {
   // Zeros are made of zeros.
   if (isConstant(value)) return undefined;
-  for (const axis of value.shape.keys()) {
+  const whole = squeezed(value);
+  for (const axis of whole.shape.keys()) {
     const parts: ObservedParameter[] = [];
     let at = 0;
-    while (at < (value.shape[axis] as number)) {
+    while (at < (whole.shape[axis] as number)) {
       const part = open.find(
-        (one) => !parts.includes(one) && fitsAt(one.value, value, axis, at) !== undefined,
+        (one) => !parts.includes(one) && fitsAt(squeezed(one.value), whole, axis, at) !== undefined,
       );
       if (!part) break;
       parts.push(part);
-      at += fitsAt(part.value, value, axis, at) as number;
+      at += fitsAt(squeezed(part.value), whole, axis, at) as number;
     }
-    if (parts.length > 1 && at === value.shape[axis]) return parts;
+    if (parts.length > 1 && at === whole.shape[axis]) return parts;
   }
   return undefined;
 }
@@ -165,6 +166,18 @@ function fitsAt(
     if (fits && relation(form, sliceOf(whole, axis, at, size)).status === "same") return size;
   }
   return undefined;
+}
+
+/** Without axes of size 1. */
+function squeezed(value: TensorValue): TensorValue {
+  return { ...value, shape: value.shape.filter((size) => size !== 1) };
+}
+
+/** In another shape, where the two differ in nothing but axes of size 1. */
+export function inShapeOf(value: TensorValue, shape: readonly number[]): TensorValue | undefined {
+  return sameShape(squeezed(value).shape, squeezed({ ...value, shape }).shape)
+    ? { ...value, shape }
+    : undefined;
 }
 
 function sliceOf(value: TensorValue, axis: number, at: number, size: number): TensorValue {
@@ -264,15 +277,19 @@ interface Relation {
 
 function relation(reference: TensorValue, candidate: TensorValue): Relation {
   const c = toFloat64(candidate);
-  const direct = sameShape(reference.shape, candidate.shape)
-    ? vectorRelation(roundedTo(candidate.dtype, toFloat64(reference)), c)
-    : undefined;
-  if (direct?.equal) return { status: "same", relL2: 0, cosine: 1 };
-  const turned =
-    reference.shape.length === 2 &&
-    sameShape([reference.shape[1] ?? 0, reference.shape[0] ?? 0], candidate.shape)
-      ? vectorRelation(roundedTo(candidate.dtype, toFloat64(transposeMatrix(reference))), c)
-      : undefined;
+  /** In another shape, only what is the same throughout and not the same everywhere is known again. */
+  const relationTo = (value: TensorValue): ReturnType<typeof vectorRelation> | undefined => {
+    if (elementCount(value.shape) !== c.length) return undefined;
+    const found = vectorRelation(roundedTo(candidate.dtype, toFloat64(value)), c);
+    if (inShapeOf(value, candidate.shape)) return found;
+    return found.equal && !isConstant(value) ? found : undefined;
+  };
+  const direct = relationTo(reference);
+  const matrix = reference.shape.length === 2 ? transposeMatrix(reference) : undefined;
+  const turned = matrix && relationTo(matrix);
+  const isColumn = matrix !== undefined && sameShape(matrix.shape, candidate.shape);
+  const isSame = direct?.equal && (sameShape(reference.shape, candidate.shape) || !isColumn);
+  if (isSame) return { status: "same", relL2: 0, cosine: 1 };
   if (turned?.equal) return { status: "transposed", relL2: 0, cosine: 1 };
   const best = [direct, turned]
     .filter((r) => r !== undefined)

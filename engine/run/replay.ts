@@ -4,7 +4,12 @@ import type { Replay } from "../core/judge.js";
 import { substitute } from "../core/layouts.js";
 import type { Observation, ObservedOp, TensorKey } from "../core/observation.js";
 import type { TensorPair } from "../core/pairing.js";
-import { isSquareMatrix, transposeMatrix, type ParameterFinding } from "../core/parameters.js";
+import {
+  inShapeOf,
+  isSquareMatrix,
+  transposeMatrix,
+  type ParameterFinding,
+} from "../core/parameters.js";
 import { defaultGateFloor } from "../core/gates.js";
 import { isFaulty } from "../core/origins.js";
 import { effectsOfParameters } from "./parameterEffects.js";
@@ -223,10 +228,9 @@ function fitted(finding: ParameterFinding, turned: boolean): TensorValue | undef
   const reference = finding.reference?.value;
   if (!reference) return undefined;
   const wanted = finding.candidate.value;
-  const fits = (value: TensorValue): boolean => sameShape(value.shape, wanted.shape);
   const transposed = reference.shape.length === 2 ? transposeMatrix(reference) : undefined;
   const order = turned ? [transposed, reference] : [reference, transposed];
-  const value = order.find((v) => v !== undefined && fits(v));
+  const [value] = order.flatMap((v) => (v && inShapeOf(v, wanted.shape)) ?? []);
   return value && convertFloats(value, wanted.dtype);
 }
 

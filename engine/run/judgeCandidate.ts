@@ -80,6 +80,8 @@ function fusedBehindOrigins({ judgements, pairing, reference }: Judged): Set<Obs
   return new Set(
     judgements
       .filter(({ verdict, segment }) => verdict === "origin" && segment.ops.length > 1)
+      // A parameter that was not copied is no step that was left out.
+      .filter(({ introducedByOps, gate }) => !((introducedByOps ?? NaN) <= fromWire(gate.value)))
       .flatMap(({ pair }) => segmentOf(pair.reference, matched, graph).ops)
       .filter(isFused),
   );

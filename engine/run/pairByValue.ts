@@ -154,7 +154,9 @@ export async function pairByValue(
     for (const pair of differing) {
       if (await walk.isOfParameter(pair)) {
         tried.add(pair.candidate);
-        continue;
+        narrowed = true;
+        // What else differs may differ because of it: the next round knows.
+        break;
       }
       const counterparts = await walk.firstWrong(pair, values);
       if (counterparts.length === 0) tried.add(pair.candidate);

@@ -51,7 +51,7 @@ export async function compareCandidate(
     c.parameters,
     rules.parameterPairs,
   );
-  const { reference, index, judgements, pairing, parameters, replay, segments } =
+  const { reference, index, judgements, pairing, parameters, replay, segments, readsTooEarly } =
     await judgeCandidate(original, candidate, given, { rules, signal });
   const r = reference.observation;
   const { program } = candidate;
@@ -65,6 +65,7 @@ export async function compareCandidate(
           pairs: pairing.pairs,
           parameters: parameters.findings,
           repairs: replay.repairs,
+          readsTooEarly,
           signal,
         })
       : new Map<TensorKey, ProvenExplanation>();

@@ -14,9 +14,11 @@ import { operandsOf, placeOf, type OperandsOptions } from "./operands.js";
 import { evaluateTrial, type OperandValue, type Program } from "./program.js";
 import { otherTargets, readsOf } from "./readElsewhere.js";
 import { substitutionFor } from "./replay.js";
+import type { Walk } from "./walk.js";
 
 export interface ExplainOptions extends OperandsOptions {
   readonly program: Program;
+  readonly readsTooEarly: Walk["readsTooEarly"];
   readonly signal: AbortSignal;
 }
 
@@ -66,7 +68,7 @@ function startExplaining(
   const { reference, candidate, program, index, repairs, signal } = options;
   const operandsFor = operandsOf(options);
   const { pairOf, classOf, leadsTo } = operandsFor;
-  const hypotheses = startHypotheses(reference, index, operandsFor);
+  const hypotheses = startHypotheses(reference, index, operandsFor, options.readsTooEarly);
   const wrongClasses = new Set(origins.map(({ pair }) => classOf(pair.reference)));
   const targetsOf = (judgement: Judgement) =>
     otherTargets(judgement, options, operandsFor, (own) => wrongClasses.has(own));
@@ -170,7 +172,8 @@ function startExplaining(
     };
     const extra = extraStep(judgement);
     if (extra) return (await readElsewhere(judgement)) ?? extra;
-    if (segment.ops.length > limits.segmentOps) return undefined;
+    const isKnown = options.readsTooEarly.has(pair.candidate);
+    if (segment.ops.length > limits.segmentOps && !isKnown) return undefined;
     const enough = Math.max(fromWire(judgement.gate.value), leastGate);
     let tried = 0;
     for (const { kind, changes } of hypotheses(judgement)) {

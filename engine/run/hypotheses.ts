@@ -8,6 +8,7 @@ import type { TensorValue } from "../core/tensorValue.js";
 import type { ValueIndex } from "../core/valueIndex.js";
 import { transposed } from "./operandForms.js";
 import type { Operands, Slot } from "./operands.js";
+import type { Walk } from "./walk.js";
 
 /** Other operands with which an op may make the reference's result. */
 export interface Hypothesis {
@@ -23,6 +24,7 @@ export function startHypotheses(
   reference: Observation,
   index: ValueIndex,
   { exists, leadsTo, matched, slotsOf, fittedTo, ownValue }: Operands,
+  readsTooEarly: Walk["readsTooEarly"],
 ): (judgement: Judgement) => Iterable<Hypothesis> {
   const referenceGraph = segmentGraph(reference);
   function* hypotheses(judgement: Judgement): Iterable<Hypothesis> {
@@ -41,8 +43,11 @@ export function startHypotheses(
     const entering = new Set([...read.frontier, ...read.parameters]);
     const open = [...order].filter((key) => entering.has(key) && !reads.has(key));
     const known = [...read.frontier, ...read.parameters].filter((key) => reads.has(key));
-    const replaceBy = function* (wanted: TensorKey): Iterable<Hypothesis> {
-      for (const slot of slots) {
+    const replaceBy = function* (
+      wanted: TensorKey,
+      among: readonly Slot[] = slots,
+    ): Iterable<Hypothesis> {
+      for (const slot of among) {
         if (!isOther(wanted)) continue;
         const kind = kindOf(slot, wanted);
         const alike = slots.filter(({ operand }) => operand === slot.operand);
@@ -57,6 +62,13 @@ export function startHypotheses(
         }
       }
     };
+    const early = readsTooEarly.get(pair.candidate);
+    if (early) {
+      yield* replaceBy(
+        early.wanted,
+        slots.filter(({ operand }) => operand === early.operand),
+      );
+    }
     if (open.length > 1) yield* wrongTogether(slots, open);
     yield* exchanged(slots);
     for (const wanted of open) yield* replaceBy(wanted);

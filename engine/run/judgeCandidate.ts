@@ -17,6 +17,7 @@ import type { ComparisonRules } from "../protocol/runFile.js";
 import { fromWire } from "../protocol/wire.js";
 import type { ObservedImplementation } from "./observe.js";
 import { pairByValue } from "./pairByValue.js";
+import type { Walk } from "./walk.js";
 import { replayCandidate, runReplaced, type ReplayWithRepairs } from "./replay.js";
 
 /** Pairs with their verdicts, and what they were judged by. */
@@ -29,6 +30,7 @@ export interface Judged {
   readonly segments: ReadonlyMap<TensorKey, Segment>;
   readonly replay?: ReplayWithRepairs;
   readonly parameters: ParameterComparison;
+  readonly readsTooEarly: Walk["readsTooEarly"];
 }
 
 interface JudgeOptions {
@@ -136,7 +138,7 @@ async function judge(
     return tensor ? stageOfTensor(tensor, makerOf.get(pair.reference), rules.stages) : "";
   };
   const run = program && { program, observation: c };
-  const { pairing, parameters } = await pairByValue(pairTensors(r, c, rules.pairs), {
+  const { pairing, parameters, readsTooEarly } = await pairByValue(pairTensors(r, c, rules.pairs), {
     reference: r,
     candidate: c,
     program,
@@ -164,6 +166,7 @@ async function judge(
       pairing,
       segments,
       parameters,
+      readsTooEarly,
       ...(replay && { replay }),
     };
   };

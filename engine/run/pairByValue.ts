@@ -14,7 +14,8 @@ import type { TensorValue } from "../core/tensorValue.js";
 import type { ValueIndex, ValueMatch } from "../core/valueIndex.js";
 import { fittedParameters } from "./replay.js";
 import type { Counterpart } from "./counterpartOptions.js";
-import { differs, startWalk } from "./walk.js";
+import { differs } from "./differs.js";
+import { startWalk, type Walk } from "./walk.js";
 import type { Program } from "./program.js";
 
 export interface PairByValueOptions {
@@ -31,6 +32,8 @@ export interface PairedByValue {
   readonly pairing: Pairing;
   /** With the parameters that were paired by what reads them. */
   readonly parameters: ParameterComparison;
+  /** By candidate tensor; see `Walk`. */
+  readonly readsTooEarly: Walk["readsTooEarly"];
 }
 
 /** Each round names at least one line more, or is the last. */
@@ -119,7 +122,7 @@ export async function pairByValue(
     !program ||
     !given.pairs.some((pair) => differs(pair, index, candidate.tensors.get(pair.candidate)?.value))
   ) {
-    return { pairing: addPairs(given, found, candidate), parameters };
+    return { pairing: addPairs(given, found, candidate), parameters, readsTooEarly: new Map() };
   }
 
   const walk = startWalk({
@@ -170,7 +173,12 @@ export async function pairByValue(
     differing = [...differing, ...next];
     if (!narrowed) break;
   }
-  return { pairing: addPairs(given, found, candidate), parameters: walk.parameters() };
+  const { readsTooEarly } = walk;
+  return {
+    pairing: addPairs(given, found, candidate),
+    parameters: walk.parameters(),
+    readsTooEarly,
+  };
 }
 
 /** Several tensors of the reference may hold the same values: each candidate tensor gets one of its own, if it can. */

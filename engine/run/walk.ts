@@ -7,7 +7,6 @@ import {
   type Supposed,
 } from "./counterpartOptions.js";
 import { elementCount, mantissaBits } from "../core/dtypes.js";
-import { sameBytes } from "../core/integerComparison.js";
 import { isFaulty } from "../core/origins.js";
 import {
   consumers,
@@ -27,6 +26,7 @@ import {
 import { sameShape } from "../core/shapes.js";
 import type { TensorValue } from "../core/tensorValue.js";
 import type { ValueIndex, ValueMatch } from "../core/valueIndex.js";
+import { differs, isSameTensor } from "./differs.js";
 import { evaluateTrial, type Program, type Values } from "./program.js";
 import { fittedParameters, substitutionFor } from "./replay.js";
 
@@ -58,6 +58,12 @@ export interface WalkOptions {
   readonly repairs: Values;
 }
 
+/** What is read, and what of the reference in its place explains the difference. */
+export interface ReadTooEarly {
+  readonly operand: TensorKey;
+  readonly wanted: TensorKey;
+}
+
 export interface Walk {
   /**
    * Whether a pair differs because of a parameter without a counterpart: with the one that the reference reads there, and
@@ -65,6 +71,8 @@ export interface Walk {
    */
   isOfParameter(pair: TensorPair): Promise<boolean>;
   parameters(): ParameterComparison;
+  /** By candidate tensor: a tensor that the ops leading to it read where the reference reads another one. */
+  readonly readsTooEarly: ReadonlyMap<TensorKey, ReadTooEarly>;
   /** What the candidate's ops make of the reference's values, for these pairs and all that lies in their segments. */
   onReference(pairs: readonly TensorPair[]): Promise<Values>;
   /** The first tensors of a pair's segment that can be told to be wrong, and what they should have been. */
@@ -103,6 +111,7 @@ export function startWalk({
   };
   const options = counterpartOptions({ reference, candidate, index, pairs, parameters: given });
   const precision = mantissaBits(implementationPrecision(candidate));
+  const readsTooEarly = new Map<TensorKey, ReadTooEarly>();
   let evaluations = 0;
 
   const onReference: Walk["onReference"] = (ends) => {
@@ -189,7 +198,9 @@ export function startWalk({
   async function isReadTooEarly({ pair, segment, between, replaced }: Question): Promise<boolean> {
     const readHere = (key: TensorKey): number =>
       segment.ops.filter((op) => op.inputs.includes(key)).length;
-    const nearest = [...between.unmatched].toReversed();
+    const isWithin = (key: TensorKey) => reference.tensors.get(key)?.description !== undefined;
+    // What lies within a fused op is no step that somebody leaves out by itself: a norm of a norm is that norm.
+    const nearest = [...between.unmatched].toReversed().filter((key) => !isWithin(key));
     let tried = 0;
     for (const key of segment.frontier.filter((one) => readHere(one) > 1)) {
       const own = candidate.tensors.get(key);
@@ -205,7 +216,9 @@ export function startWalk({
           parameters: repairs,
         };
         const made = await evaluateTrial(program, request, signal);
-        if (!differs(pair, index, made.get(pair.candidate))) return true;
+        if (differs(pair, index, made.get(pair.candidate))) continue;
+        readsTooEarly.set(pair.candidate, { operand: key, wanted: match.reference });
+        return true;
       }
     }
     return false;
@@ -367,11 +380,7 @@ export function startWalk({
     return after;
   }
 
-  return { onReference, isOfParameter, parameters: () => parameters, firstWrong };
-}
-
-function isSameTensor(a: TensorValue, b: TensorValue): boolean {
-  return sameShape(a.shape, b.shape) && sameBytes(a.bytes, b.bytes);
+  return { onReference, isOfParameter, parameters: () => parameters, readsTooEarly, firstWrong };
 }
 
 /** Single numbers say nothing. */
@@ -381,14 +390,4 @@ function isTellable(tensor: ObservedTensor | undefined): boolean {
 
 function onlyOne<T>(items: readonly T[]): T | undefined {
   return items.length === 1 ? items[0] : undefined;
-}
-
-/** Whether a value is not what the pair's reference holds, by the index's gates. */
-export function differs(
-  pair: TensorPair,
-  index: ValueIndex,
-  value: TensorValue | undefined,
-): boolean {
-  const { reference, alignment } = pair;
-  return value === undefined || !alignment || !index.isSame({ reference, alignment }, value);
 }

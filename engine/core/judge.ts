@@ -181,7 +181,17 @@ function judgePair(
   // Float64 leaves casts to narrower types out, so what they lose would pass for noise.
   const double = replay?.onReferenceDouble.get(pair.candidate);
   const isMeasured = double !== undefined && !hasStrayNarrowing(segment, candidate);
-  const gate = gateFor(isMeasured ? noiseOf(repaired, double, rounding) : undefined);
+  const measured = gateFor(isMeasured ? noiseOf(repaired, double, rounding) : undefined);
+  // The steps of a fused op are written out exactly; what it makes of them has the rounding of all its steps.
+  const readsSteps =
+    r.description === undefined &&
+    segment.frontier.some((key) => {
+      const before = earlier.get(key)?.pair.reference ?? "";
+      return reference.tensors.get(before)?.description !== undefined;
+    });
+  const isTooNarrow = readsSteps && !exact && measured.from !== "user";
+  const gate =
+    isTooNarrow && Number(measured.value) < Number(dtypeDefault.value) ? dtypeDefault : measured;
   // Where the candidate computes in a narrower type as a whole, what it computes in a wider one was rounded before.
   const ownPrecision = implementationPrecision(candidate);
   const isNarrower = mantissaBits(ownPrecision) < mantissaBits(r.dtype);

@@ -57,7 +57,10 @@ export async function judgeCandidate(
     });
   const judged = await judgeWith(reference);
   const observation = expandFused(reference.observation, fusedBehindOrigins(judged));
-  return observation ? judgeWith({ ...reference, observation }) : judged;
+  if (!observation) return judged;
+  const again = await judgeWith({ ...reference, observation });
+  // What the op as a whole was found to introduce must not be lost among its steps.
+  return again.judgements.some(({ verdict }) => verdict === "origin") ? again : judged;
 }
 
 /** Buffers and constants of the reference that no parameter of the candidate was paired with. */

@@ -74,7 +74,9 @@ const readsWrong = "reads the wrong operand";
 
 /** The op that makes the wrong tensor out of the right one, if nothing reads what it makes rightly. */
 function stepTooMany(read: WrongRead, context: LineContext): BlamedLine[] {
-  const { candidate, counterpartsOf } = context;
+  const { candidate, counterpartsOf, referenceOf } = context;
+  // It is made rightly, and read in the place of another one.
+  if (referenceOf.get(read.operand) === read.wanted) return [];
   const maker = candidate.makerOf.get(read.operand);
   const site = maker?.frames[0];
   const isMadeOfIt = counterpartsOf(read.wanted).some((key) => maker?.inputs.includes(key));
@@ -165,11 +167,11 @@ function whereTaken(
 function isReadRightly(
   tensor: TensorKey,
   taker: ObservedOp,
-  { wanted, reader }: WrongRead,
+  { wanted, reader, operand }: WrongRead,
   { candidate, isWrongRead, counterpartsOf }: LineContext,
 ): boolean {
   if (candidate.observation.inputs.some((port) => port.tensor === tensor)) return true;
-  if (counterpartsOf(wanted).includes(tensor)) return true;
+  if (tensor !== operand && counterpartsOf(wanted).includes(tensor)) return true;
   return (candidate.readersOf.get(tensor) ?? []).some((op) =>
     op.inputs.some(
       (input, position) =>

@@ -140,7 +140,9 @@ function indexLines(
   lookup: ObservedOp | undefined,
   { twinOf, referenceOf }: LineContext,
 ): BlamedLine[] {
-  if (!lookup || !/gather|embedding|index_select/i.test(lookup.kind)) return [];
+  // A bag pools what it looks up, so more than its places may be wrong.
+  const isLookup = /gather|embedding|index_select/i.test(lookup?.kind ?? "");
+  if (!lookup || !isLookup || /bag/i.test(lookup.kind)) return [];
   const isKnown = (key: TensorKey): boolean =>
     twinOf(key) !== undefined || referenceOf.get(key) !== undefined;
   const before = segment.ops.filter((op) => op !== lookup && op.frames.length > 0);

@@ -53,14 +53,14 @@ describe("planted faults", () => {
     expect([result.verdict, result.got, isAccused(result)]).toEqual(["pass", [], false]);
   });
 
-  it("are enough, over enough ports, and a third of them is held out", () => {
+  it("are enough, over enough ports, and a third of them at least is held out", () => {
     const faults = cases.filter((one) => !one.honest);
     expect(faults.length).toBeGreaterThanOrEqual(100);
     expect(cases.length - faults.length).toBeGreaterThanOrEqual(30);
     expect(new Set(faults.map(({ port }) => port.id)).size).toBeGreaterThanOrEqual(5);
     const share = cases.filter((one) => one.heldOut).length / cases.length;
     expect(share).toBeGreaterThan(0.28);
-    expect(share).toBeLessThan(0.42);
+    expect(share).toBeLessThan(0.5);
   });
 
   it("apply, and the lines that may be named exist", async () => {

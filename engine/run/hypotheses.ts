@@ -70,6 +70,11 @@ export function startHypotheses(
       );
     }
     if (open.length > 1) yield* wrongTogether(slots, open);
+    // As the op reads them: what enters the steps before may be laid out otherwise.
+    const direct = referenceGraph.producerOf.get(pair.reference)?.inputs ?? [];
+    const unread = direct.filter((key) => !reads.has(key));
+    const isOpen = unread.every((key) => open.includes(key));
+    if (unread.length > 1 && !isOpen) yield* wrongTogether(slots, unread);
     yield* exchanged(slots);
     for (const wanted of open) yield* replaceBy(wanted);
     // The nearest to the result first: what was left out is all that lies between it and the operand.

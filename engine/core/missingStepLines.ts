@@ -37,7 +37,7 @@ export function linesOfMissingStep(
   const flow = maker && flowOf(maker, reader);
   // As many calls further out as the reference's reader stands below the step, and out of what does right elsewhere.
   const level = Math.min(
-    toReader?.called.length ?? 0,
+    (toReader?.called.length ?? 0) + (isLayer(readerOp) ? 1 : 0),
     flow?.called.length ?? reader.frames.length - 1,
   );
   const frames = framesAtFault(
@@ -108,6 +108,11 @@ export function linesOfMissingStep(
     ...made,
     ...makes,
   ];
+}
+
+/** A layer of a library is a call too, although it has no lines. */
+function isLayer(op: ObservedOp | undefined): boolean {
+  return /norm|linear|conv|embedding|attention/i.test(op?.kind ?? "");
 }
 
 /** Whether the step reads something that the candidate makes, in this turn or in another one, only below the tensor. */

@@ -11,6 +11,7 @@ import { enclosing, isSameCall, loopAround } from "./loops.js";
 import { beforeTheSame } from "./parallelReads.js";
 import type { ObservedOp, TensorKey } from "./observation.js";
 import { isRearrangement, isSelection } from "./rearrangement.js";
+import { linesOfParameter } from "./parameterLines.js";
 import { isDataOp } from "./segments.js";
 import { callKey, commonFrames, flowOf, ownerOf, type Flow } from "./sourceFlow.js";
 
@@ -32,18 +33,8 @@ export function linesOfOperand(explanation: Explanation, context: LineContext): 
     explanation.kind === "swapped" ? linesOfExchange(explanation.reads, context) : [];
   if (exchange.length > 0) return [...exchange, ...uses];
   const ofOther = callOfOtherLayer(first, context);
-  const parameters = context.candidate.observation.parameters;
-  const parameter = parameters.find(({ tensor }) => tensor === operand);
-  if (parameter) {
-    const declared = parameter.declaredAt
-      ? [{ site: parameter.declaredAt, why: "declares the parameter that is read" }]
-      : [];
-    if (explanation.kind === "transposed") {
-      const isStored = hasSameReader(first, context) || !readsTurned(context);
-      return isStored ? [...declared, ...uses] : [...uses, ...declared];
-    }
-    return [...ofOther, ...uses, ...declared];
-  }
+  const ofParameter = linesOfParameter(explanation, uses, context);
+  if (ofParameter) return [...(explanation.kind === "transposed" ? [] : ofOther), ...ofParameter];
   if (explanation.kind === "transposed") return uses;
   const tooMany = explanation.kind === "operand" ? stepTooMany(first, context) : [];
   if (tooMany.length > 0) return [...tooMany, ...uses];
@@ -304,23 +295,6 @@ function swapsBetween(
       site: { file: to.file, line, function: to.function },
       why: "exchanges variables on the way to where they are read wrongly",
     }));
-}
-
-/** Whether the candidate turns any of its parameters round where it reads them: else they are to be stored turned round. */
-function readsTurned({ candidate }: LineContext): boolean {
-  const parameters = new Set(candidate.observation.parameters.map(({ tensor }) => tensor));
-  return candidate.observation.ops.some(
-    ({ kind, inputs: [first] }) =>
-      first !== undefined &&
-      parameters.has(first) &&
-      /transpose|permute|\.t$|\.T$|\.mT$/i.test(kind),
-  );
-}
-
-/** Whether both sides read the parameter by an op of one kind: then it is stored the wrong way round, not read so. */
-function hasSameReader({ reader, own }: WrongRead, { reference }: LineContext): boolean {
-  const readers = own === undefined ? [] : (reference.readersOf.get(own) ?? []);
-  return readers.some(({ kind }) => kind === reader.kind);
 }
 
 /** A whole layer in the place of another: the call in which more than one line reads what is another layer's. */

@@ -78,12 +78,11 @@ export function startHypotheses(
     yield* exchanged(slots);
     for (const wanted of open) yield* replaceBy(wanted);
     // The nearest to the result first: what was left out is all that lies between it and the operand.
-    // What lies within a fused op is no step that somebody leaves out by itself.
+    // What lies within a fused op is no step that somebody leaves out by itself: it is asked for last.
     const isWithin = (key: TensorKey): boolean =>
       reference.tensors.get(key)?.description !== undefined;
     const nearest = between.toReversed();
     for (const wanted of nearest.filter((key) => !isWithin(key))) yield* replaceBy(wanted);
-    for (const wanted of nearest.filter(isWithin)) yield* replaceBy(wanted);
     for (const slot of slots) {
       const own = ownValue(slot);
       const value = own && transposed(own);
@@ -107,6 +106,7 @@ export function startHypotheses(
       }
     }
     for (const wanted of known) yield* replaceBy(wanted);
+    for (const wanted of nearest.filter(isWithin)) yield* replaceBy(wanted);
   }
 
   /** Two tensors that are read in one another's place wherever they are read: `sin, cos = tables()`. */

@@ -335,6 +335,7 @@ export function startWalk({
     const keys = group.map(({ candidate: key }) => key);
     const outputs = after ?? tensorsAfter(keys, segment);
     const request = { outputs, replaced: given, parameters: repairs };
+    const among = new Set([...between.unmatched, pair.reference]);
     const classes = new Set<string>();
     let isAll = false;
     for (const [tensor, result] of await evaluateTrial(program, request, signal)) {
@@ -343,8 +344,11 @@ export function startWalk({
       const rejoined =
         tensor === pair.candidate && pair.alignment
           ? !differs(pair, index, result) && index.classOf(pair.reference)
-          : firstClass(index.matches(result), between.unmatched, pair.reference);
+          : firstClass(index.matches(result), among);
       if (!rejoined || own.has(rejoined)) continue;
+      // What is rounded further was the reference's tensor all along, as far as it can tell.
+      const isEnd = tensor === pair.candidate;
+      if (!isEnd && before && firstClass(index.matches(before), among) === rejoined) continue;
       classes.add(rejoined);
       if (tensor === pair.candidate) isAll = true;
     }
@@ -354,9 +358,8 @@ export function startWalk({
   function firstClass(
     matches: Iterable<ValueMatch>,
     among: ReadonlySet<TensorKey>,
-    end: TensorKey,
   ): string | undefined {
-    for (const { reference: r } of matches) if (among.has(r) || r === end) return index.classOf(r);
+    for (const { reference: r } of matches) if (among.has(r)) return index.classOf(r);
     return undefined;
   }
 

@@ -23,7 +23,7 @@ const mostExchanges = 6;
 export function startHypotheses(
   reference: Observation,
   index: ValueIndex,
-  { exists, leadsTo, matched, slotsOf, fittedTo, ownValue }: Operands,
+  { exists, leadsTo, matched, slotsOf, viewsIn, fittedTo, ownValue }: Operands,
   readsTooEarly: Walk["readsTooEarly"],
 ): (judgement: Judgement) => Iterable<Hypothesis> {
   const referenceGraph = segmentGraph(reference);
@@ -106,6 +106,13 @@ export function startHypotheses(
       }
     }
     for (const wanted of known) yield* replaceBy(wanted);
+    // Laid out wrongly on the way: as the reference's, it makes the right result.
+    for (const slot of viewsIn(segment)) {
+      const wanted = slot.own;
+      if (wanted === undefined) continue;
+      for (const value of fittedTo(slot, wanted))
+        yield { kind: "layout", changes: [{ slot, wanted, value }] };
+    }
     for (const wanted of nearest.filter(isWithin)) yield* replaceBy(wanted);
   }
 

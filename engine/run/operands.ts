@@ -2,6 +2,7 @@ import type { WrongRead } from "../core/explanation.js";
 import { producers, type Observation, type TensorKey } from "../core/observation.js";
 import type { TensorPair } from "../core/pairing.js";
 import type { ParameterFinding } from "../core/parameters.js";
+import { isRearrangement } from "../core/rearrangement.js";
 import type { Segment } from "../core/segments.js";
 import { sameShape } from "../core/shapes.js";
 import type { TensorValue } from "../core/tensorValue.js";
@@ -39,6 +40,8 @@ export interface Operands {
   readonly leadsTo: (from: TensorKey, to: TensorKey) => boolean;
   /** The operands of a segment that come from outside. */
   readonly slotsOf: (segment: Segment) => Slot[];
+  /** What the segment's ops read of these after a view of them: `own` is what it is a view of. */
+  readonly viewsIn: (segment: Segment) => Slot[];
   /** A tensor of the reference as this operand would hold it, in each way that its shape admits. */
   readonly fittedTo: (slot: Slot, wanted: TensorKey) => TensorValue[];
   /** What the operand should hold if it is the right one. */
@@ -76,6 +79,27 @@ export function operandsOf({
         const own =
           pairOf.get(operand)?.reference ?? finding?.reference?.tensor ?? inputOf.get(operand);
         return [{ reader, position, operand, own, shape: value.shape, dtype: value.dtype }];
+      }),
+    );
+  };
+
+  const viewsIn = (segment: Segment): Slot[] => {
+    const ownOf = new Map(slotsOf(segment).map(({ operand, own }) => [operand, own]));
+    const views = new Set<TensorKey>();
+    for (const op of segment.ops) {
+      const [base] = op.inputs;
+      const [output] = op.outputs;
+      if (base === undefined || output === undefined || !ownOf.has(base)) continue;
+      if (!isRearrangement(op, output, base, candidate)) continue;
+      ownOf.set(output, ownOf.get(base));
+      views.add(output);
+    }
+    return segment.ops.flatMap((reader) =>
+      reader.inputs.flatMap((operand, position): Slot[] => {
+        const value = candidate.tensors.get(operand)?.value;
+        if (!views.has(operand) || !value) return [];
+        const { shape, dtype } = value;
+        return [{ reader, position, operand, own: ownOf.get(operand), shape, dtype }];
       }),
     );
   };
@@ -138,6 +162,7 @@ export function operandsOf({
     leadsTo,
     classOf: (key) => index.classOf(key) ?? key,
     slotsOf,
+    viewsIn,
     fittedTo,
     ownValue,
   };

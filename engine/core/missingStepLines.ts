@@ -2,6 +2,7 @@ import type { Site } from "../protocol/report.js";
 import type { Explanation, WrongRead } from "./explanation.js";
 import type { Judgement } from "./judge.js";
 import { enclosing, isWholeTurn, loopAround } from "./loops.js";
+import { hasUnused, idle, idleBetween } from "./idleLines.js";
 import { framesAtFault, variablesOf, type BlamedLine, type LineContext } from "./lineContext.js";
 import type { ObservedOp, TensorKey } from "./observation.js";
 import { isRearrangement } from "./rearrangement.js";
@@ -13,7 +14,6 @@ import {
   ownerOf,
   type Flow,
 } from "./sourceFlow.js";
-import type { Statement } from "./statements.js";
 
 /**
  * A missing step has no op: the line is the assignment or return on the tensor's way that makes none. Where the reference
@@ -44,11 +44,19 @@ export function linesOfMissingStep(
     { frames: reader.frames.slice(level), instance: reader.instance },
     context,
   );
+  const moved = stepOp ? doneAfterwards(stepOp, own, reader, context) : [];
   const readers = lines(frames.slice(0, 1), "reads a tensor to which the reference has done more");
   if (!flow) {
     const before = reader.frames.flatMap((site) => idle(site, "before", names, context));
     const turns = betweenTurns(toReader, readerOp, reader, context);
-    return [...turns, ...changesNothing, ...before, ...readers, ...lines(reader.frames, readsLess)];
+    return [
+      ...moved,
+      ...turns,
+      ...changesNothing,
+      ...before,
+      ...readers,
+      ...lines(reader.frames, readsLess),
+    ];
   }
   const after = flow.returned.flatMap((site) => idle(site, "after", names, context));
   const between = idleBetween(flow, names, context);
@@ -94,6 +102,7 @@ export function linesOfMissingStep(
   const there = supposed.length > 0 ? supposed : between;
   return [
     ...betweenTurns(toReader, readerOp, reader, context),
+    ...moved,
     ...unused,
     ...changesNothing,
     ...besides,
@@ -108,6 +117,35 @@ export function linesOfMissingStep(
     ...made,
     ...makes,
   ];
+}
+
+/** Where the candidate does the step to what comes later: the line that reads too early, and the one that does it. */
+function doneAfterwards(
+  step: ObservedOp,
+  own: TensorKey | undefined,
+  { frames }: ObservedOp,
+  { judgements, explanations, twinOf, referenceOf }: LineContext,
+): BlamedLine[] {
+  const others = new Set(step.inputs.filter((key) => key !== own));
+  const isOfStep = (op: ObservedOp): boolean =>
+    op.inputs.some((key) => others.has(twinOf(key) ?? referenceOf.get(key) ?? ""));
+  for (const { pair, segment } of judgements) {
+    if (explanations.get(pair.candidate)?.kind !== "extraStep") continue;
+    for (const op of segment.ops.filter(isOfStep)) {
+      const later = op.frames.find((site) =>
+        frames.some((one) => isSameFunction(one, site) && one.line < site.line),
+      );
+      const early = frames.find((one) => later && isSameFunction(one, later));
+      if (!later || !early) continue;
+      const why = "reads first what the reference first does a step to";
+      return [...lines([early], why), ...lines([later], "does the step afterwards")];
+    }
+  }
+  return [];
+}
+
+function isSameFunction(one: Site, other: Site): boolean {
+  return one.file === other.file && one.function === other.function;
 }
 
 /** A layer of a library is a call too, although it has no lines. */
@@ -288,84 +326,4 @@ function isLeftAsItIs(key: TensorKey, { reference, referenceClassOf }: LineConte
         !isRearrangement(op, output, key, reference.observation),
     ),
   );
-}
-
-function idleBetween(
-  { from, to }: Flow,
-  names: ReadonlySet<string>,
-  context: LineContext,
-): BlamedLine[] {
-  const isLoop = from.line > to.line;
-  return idleIn(to, names, context, ({ line, endLine }) =>
-    isLoop ? line > from.line || endLine < to.line : line > from.line && endLine < to.line,
-  );
-}
-
-function idle(
-  site: Site,
-  side: "after" | "before",
-  names: ReadonlySet<string>,
-  context: LineContext,
-): BlamedLine[] {
-  return idleIn(site, names, context, ({ line, endLine }) =>
-    side === "after" ? line > site.line : endLine < site.line,
-  );
-}
-
-/** Whether an earlier line of the function makes something of the tensor that no line after it reads. */
-function hasUnused(site: Site, names: ReadonlySet<string>, { statementsOf }: LineContext): boolean {
-  const own = statementsOf(site.file).filter((one) => one.function === site.function);
-  return own.some(
-    ({ kind, line, reads, writes }) =>
-      kind === "assignment" &&
-      line < site.line &&
-      reads.some((name) => names.has(name)) &&
-      writes.length === 1 &&
-      !writes.some((name) => name.includes(".") || names.has(name)) &&
-      !own.some((other) => other.line > line && other.reads.some((name) => writes.includes(name))),
-  );
-}
-
-/** Statements of the function around a line in which nothing is computed, although they could: best first. */
-function idleIn(
-  site: Site,
-  names: ReadonlySet<string>,
-  { statementsOf, isComputing }: LineContext,
-  isThere: (statement: Statement) => boolean,
-): BlamedLine[] {
-  const all = statementsOf(site.file);
-  const around = all.findLast(
-    (one) =>
-      one.function === site.function && one.line <= site.line && one.functionLine <= site.line,
-  );
-  const isRelevant = ({ reads }: Statement): boolean => reads.some((name) => names.has(name));
-  const own = all.filter(
-    (one) => one.functionLine === around?.functionLine && one.function === site.function,
-  );
-  /** What nothing reads afterwards is no step that was left out, but one whose result is not used. */
-  const isUnused = ({ writes, line }: Statement): boolean =>
-    writes.length > 0 &&
-    !own.some((other) => other.line > line && other.reads.some((name) => writes.includes(name)));
-  return own
-    .filter((one) => ["assignment", "return", "condition"].includes(one.kind))
-    .filter((one) => isThere(one) && isRelevant(one) && !isUnused(one))
-    .filter((one) => {
-      for (let line = one.line; line <= one.endLine; line++) {
-        if (isComputing(site.file, line)) return false;
-      }
-      return true;
-    })
-    .flatMap(({ line, condition, kind }) => {
-      const at = (where: number): Site => ({
-        file: site.file,
-        line: where,
-        function: site.function,
-      });
-      const decides = "decides whether a step is made, and none was";
-      const makes = "makes nothing of the tensor; the reference does a step here";
-      return [
-        ...(condition > 0 ? [{ site: at(condition), why: decides }] : []),
-        { site: at(line), why: kind === "condition" ? decides : makes },
-      ];
-    });
 }

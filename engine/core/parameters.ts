@@ -1,10 +1,9 @@
 import type { DeclaredParameterPair } from "../protocol/runFile.js";
 import type { PairedBy } from "../protocol/report.js";
-import { elementCount, fromFloat64, isFloat, toFloat64 } from "./dtypes.js";
+import { inDeclaredOrder, partsOf, withMissingParts, type Mended } from "./joinedParameters.js";
 import { fillGlob, matchGlob, normalisedName } from "./names.js";
-import { sameShape } from "./shapes.js";
 import type { ObservedParameter, TensorKey } from "./observation.js";
-import type { TensorValue } from "./tensorValue.js";
+import { isConstant, relation } from "./parameterValues.js";
 
 /**
  * What became of one parameter of the candidate.
@@ -20,6 +19,8 @@ export interface ParameterFinding {
   readonly status: ParameterStatus;
   readonly reference?: ObservedParameter;
   readonly pairedBy?: PairedBy;
+  /** Of a parameter that is made of several of the reference's: the part that is not what belongs there. */
+  readonly wrongPart?: string;
   /** ‖c − r‖₂ / ‖r‖₂ in the orientation that fits better; absent where it is undefined. */
   readonly relL2?: number;
 }
@@ -120,84 +121,59 @@ export function compareParameters(
 }
 
 /**
- * Parameters that, joined along one axis or stacked along a new one, are this one: queries, keys and values in one matrix,
- * the weights of all experts. As they are, or transposed.
+ * Pairs what is left over on both sides: a parameter that holds some of the parts that it should with the others, the rest
+ * by shape, in order. This is a guess, and for the caller to test: a weight that was folded with another is no fault.
  */
-function partsOf(
-  value: TensorValue,
-  open: readonly ObservedParameter[],
-): ObservedParameter[] | undefined {
-  // Zeros are made of zeros.
-  if (isConstant(value)) return undefined;
-  const whole = squeezed(value);
-  for (const axis of whole.shape.keys()) {
-    const parts: ObservedParameter[] = [];
-    let at = 0;
-    while (at < (whole.shape[axis] as number)) {
-      const part = open.find(
-        (one) => !parts.includes(one) && fitsAt(squeezed(one.value), whole, axis, at) !== undefined,
-      );
-      if (!part) break;
-      parts.push(part);
-      at += fitsAt(squeezed(part.value), whole, axis, at) as number;
-    }
-    if (parts.length > 1 && at === whole.shape[axis]) return parts;
-  }
-  return undefined;
+export function pairLeftovers(
+  comparison: ParameterComparison,
+  declared: readonly ObservedParameter[],
+): ParameterComparison {
+  let { missing } = comparison;
+  const findings = comparison.findings.map((finding) => {
+    if (finding.reference) return finding;
+    const mended = withMissingParts(finding.candidate.value, missing, declared);
+    if (!mended) return finding;
+    missing = missing.filter((parameter) => !mended.parts.includes(parameter));
+    return mendedFinding(finding, mended);
+  });
+  return pairLeftoversByShape({ ...comparison, findings, missing });
 }
 
-/** How far along the axis the part reaches, if the whole holds it there. */
-function fitsAt(
-  part: TensorValue,
-  whole: TensorValue,
-  axis: number,
-  at: number,
-): number | undefined {
-  const forms = part.shape.length === 2 ? [part, transposeMatrix(part)] : [part];
-  const stacked = forms.map((form) => ({ ...form, shape: form.shape.toSpliced(axis, 0, 1) }));
-  for (const form of [...forms, ...stacked]) {
-    const size = form.shape[axis] ?? 0;
-    const fits =
-      form.shape.length === whole.shape.length &&
-      size > 0 &&
-      size < (whole.shape[axis] as number) &&
-      at + size <= (whole.shape[axis] as number) &&
-      form.shape.every((n, i) => i === axis || n === whole.shape[i]);
-    if (fits && relation(form, sliceOf(whole, axis, at, size)).status === "same") return size;
-  }
-  return undefined;
+/** Supposes that joined parameters should hold their parts in the order in which the reference declares them. */
+export function joinedInDeclaredOrder(
+  comparison: ParameterComparison,
+  declared: readonly ObservedParameter[],
+): ParameterComparison | undefined {
+  let isOther = false;
+  const findings = comparison.findings.map((finding) => {
+    const isJoined = finding.status === "same" && finding.pairedBy === "content";
+    const mended = isJoined && inDeclaredOrder(finding.candidate.value, declared);
+    if (!mended) return finding;
+    isOther = true;
+    return mendedFinding(finding, mended);
+  });
+  return isOther ? { ...comparison, findings } : undefined;
 }
 
-/** Without axes of size 1. */
-function squeezed(value: TensorValue): TensorValue {
-  return { ...value, shape: value.shape.filter((size) => size !== 1) };
+function mendedFinding(
+  { candidate }: ParameterFinding,
+  { parts, value, wrongPart }: Mended,
+): ParameterFinding {
+  const [first] = parts as [ObservedParameter];
+  const others = parts.length - 1;
+  const name = `${first.name} and ${others > 1 ? `${others} others` : parts[1]?.name}`;
+  const { relL2 } = relation(value, candidate.value);
+  return {
+    candidate,
+    status: "different",
+    reference: { ...first, name, value },
+    pairedBy: "content",
+    wrongPart,
+    ...(relL2 !== undefined && { relL2 }),
+  };
 }
 
-/** In another shape, where the two differ in nothing but axes of size 1. */
-export function inShapeOf(value: TensorValue, shape: readonly number[]): TensorValue | undefined {
-  return sameShape(squeezed(value).shape, squeezed({ ...value, shape }).shape)
-    ? { ...value, shape }
-    : undefined;
-}
-
-function sliceOf(value: TensorValue, axis: number, at: number, size: number): TensorValue {
-  const count = value.shape.reduce((product, n) => product * n, 1);
-  const element = count === 0 ? 0 : value.bytes.length / count;
-  const inner = value.shape.slice(axis + 1).reduce((product, n) => product * n, element);
-  const outer = value.shape.slice(0, axis).reduce((product, n) => product * n, 1);
-  const stride = (value.shape[axis] as number) * inner;
-  const bytes = new Uint8Array(outer * size * inner);
-  for (let i = 0; i < outer; i++) {
-    const from = i * stride + at * inner;
-    bytes.set(value.bytes.subarray(from, from + size * inner), i * size * inner);
-  }
-  return { dtype: value.dtype, shape: value.shape.map((n, i) => (i === axis ? size : n)), bytes };
-}
-
-/**
- * Pairs what is left over on both sides by shape, in order: a parameter that never came from the reference has neither its
- * name nor its values. This is a guess, and for the caller to test: a weight that was folded with another is no fault.
- */
+/** By shape, in order: a parameter that never came from the reference has neither its name nor its values. */
 export function pairLeftoversByShape(comparison: ParameterComparison): ParameterComparison {
   const open = [...comparison.missing];
   const shapeOf = ({ value }: ObservedParameter): string => [...value.shape].sort().join();
@@ -248,94 +224,6 @@ function findingOf(
     isConstant(candidate.value) !== isConstant(reference.value) ||
     (cosine !== undefined && Math.abs(cosine) < unrelatedCosine);
   return { ...base, status: unrelated ? "notFromReference" : "different" };
-}
-
-/** True when the two parameters hold the same matrix in the two orientations that both fit the candidate's shape. */
-export function isSquareMatrix(value: TensorValue): boolean {
-  return value.shape.length === 2 && value.shape[0] === value.shape[1];
-}
-
-/** The transpose of a [n, m] matrix, [m, n], of any element type. */
-export function transposeMatrix(value: TensorValue): TensorValue {
-  const [n = 0, m = 0] = value.shape;
-  const size = n * m === 0 ? 0 : value.bytes.length / (n * m);
-  const bytes = new Uint8Array(value.bytes.length);
-  for (let i = 0; i < n; i++) {
-    for (let j = 0; j < m; j++) {
-      const from = (i * m + j) * size;
-      bytes.set(value.bytes.subarray(from, from + size), (j * n + i) * size);
-    }
-  }
-  return { dtype: value.dtype, shape: [m, n], bytes };
-}
-
-interface Relation {
-  readonly status: "same" | "transposed" | "other";
-  readonly relL2?: number;
-  readonly cosine?: number;
-}
-
-function relation(reference: TensorValue, candidate: TensorValue): Relation {
-  const c = toFloat64(candidate);
-  /** In another shape, only what is the same throughout and not the same everywhere is known again. */
-  const relationTo = (value: TensorValue): ReturnType<typeof vectorRelation> | undefined => {
-    if (elementCount(value.shape) !== c.length) return undefined;
-    const found = vectorRelation(roundedTo(candidate.dtype, toFloat64(value)), c);
-    if (inShapeOf(value, candidate.shape)) return found;
-    return found.equal && !isConstant(value) ? found : undefined;
-  };
-  const direct = relationTo(reference);
-  const matrix = reference.shape.length === 2 ? transposeMatrix(reference) : undefined;
-  const turned = matrix && relationTo(matrix);
-  const isColumn = matrix !== undefined && sameShape(matrix.shape, candidate.shape);
-  const isSame = direct?.equal && (sameShape(reference.shape, candidate.shape) || !isColumn);
-  if (isSame) return { status: "same", relL2: 0, cosine: 1 };
-  if (turned?.equal) return { status: "transposed", relL2: 0, cosine: 1 };
-  const best = [direct, turned]
-    .filter((r) => r !== undefined)
-    .sort((a, b) => (a.relL2 ?? Infinity) - (b.relL2 ?? Infinity))[0];
-  return {
-    status: "other",
-    ...(best?.relL2 !== undefined && { relL2: best.relL2 }),
-    ...(best?.cosine !== undefined && { cosine: best.cosine }),
-  };
-}
-
-function vectorRelation(
-  r: Float64Array,
-  c: Float64Array,
-): { equal: boolean; relL2?: number; cosine?: number } {
-  let equal = true;
-  let difference = 0;
-  let rr = 0;
-  let cc = 0;
-  let cr = 0;
-  for (let i = 0; i < r.length; i++) {
-    const a = r[i] as number;
-    const b = c[i] as number;
-    if (a !== b && !(Number.isNaN(a) && Number.isNaN(b))) equal = false;
-    difference += (b - a) * (b - a);
-    rr += a * a;
-    cc += b * b;
-    cr += a * b;
-  }
-  return {
-    equal,
-    ...(rr > 0 && Number.isFinite(difference) && { relL2: Math.sqrt(difference / rr) }),
-    ...(rr > 0 && cc > 0 && Number.isFinite(cr) && { cosine: cr / Math.sqrt(rr * cc) }),
-  };
-}
-
-/** A narrower candidate holds the reference's values rounded; rounding alone is no difference of the parameter. */
-function roundedTo(dtype: TensorValue["dtype"], values: Float64Array): Float64Array {
-  if (dtype === "float32") return Float64Array.from(values, Math.fround);
-  if (!isFloat(dtype) || dtype === "float64") return values;
-  return toFloat64({ dtype, shape: [values.length], bytes: fromFloat64(values, dtype) });
-}
-
-function isConstant(value: TensorValue): boolean {
-  const values = toFloat64(value);
-  return values.every((v) => v === values[0]);
 }
 
 function uniqueBy<T>(items: readonly T[], key: (item: T) => string): Map<string, T> {

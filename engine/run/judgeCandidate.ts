@@ -8,7 +8,11 @@ import {
   type TensorKey,
 } from "../core/observation.js";
 import { pairTensors, type Pairing, type TensorPair } from "../core/pairing.js";
-import { pairLeftoversByShape, type ParameterComparison } from "../core/parameters.js";
+import {
+  joinedInDeclaredOrder,
+  pairLeftovers,
+  type ParameterComparison,
+} from "../core/parameters.js";
 import { stageOfTensor } from "../core/rows.js";
 import { segmentGraph, segmentOf, type Segment } from "../core/segments.js";
 import type { TensorValue } from "../core/tensorValue.js";
@@ -112,8 +116,8 @@ async function judgeWithLeftovers(
     ({ verdict, segment }) =>
       verdict === "origin" && segment.parameters.some((parameter) => unpaired.has(parameter)),
   );
-  if (suspects.length === 0) return compared;
-  const guessed = pairLeftoversByShape(compared.parameters);
+  if (suspects.length === 0) return judgeInOrder(reference, candidate, compared, options);
+  const guessed = pairLeftovers(compared.parameters, reference.observation.parameters);
   const again = await judge(reference, candidate, guessed, options);
   const judgedAgain = new Map(again.judgements.map((j) => [j.pair.candidate, j]));
   const areExplained = suspects.every(({ pair }) => {
@@ -124,6 +128,35 @@ async function judgeWithLeftovers(
     );
   });
   return areExplained ? again : compared;
+}
+
+/**
+ * Joined parameters that hold their parts in another order than the reference declares them are a fault where that order
+ * explains differences and makes none: `cat([k, q, v])` where the result is split into q, k, v.
+ */
+async function judgeInOrder(
+  reference: ObservedImplementation,
+  candidate: ObservedImplementation,
+  compared: Judged,
+  options: JudgeOptions,
+): Promise<Judged> {
+  const open = unexplained(compared);
+  const ordered =
+    open.size > 0 && joinedInDeclaredOrder(compared.parameters, reference.observation.parameters);
+  if (!ordered) return compared;
+  const again = await judge(reference, candidate, ordered, options);
+  const left = unexplained(again);
+  return left.size < open.size && [...left].every((key) => open.has(key)) ? again : compared;
+}
+
+/** What differs by its ops, with the parameters that it should have. */
+function unexplained({ judgements }: Judged): Set<TensorKey> {
+  return new Set(
+    judgements
+      .filter(({ verdict }) => verdict === "origin")
+      .filter(({ introducedByOps, gate }) => !((introducedByOps ?? NaN) <= fromWire(gate.value)))
+      .map(({ pair }) => pair.candidate),
+  );
 }
 
 async function judge(

@@ -1,6 +1,6 @@
 import { convertFloats } from "../core/conversions.js";
 import { elementSize, isFloat } from "../core/dtypes.js";
-import { transposeMatrix } from "../core/parameters.js";
+import { transposeMatrix } from "../core/parameterValues.js";
 import { sameShape } from "../core/shapes.js";
 import type { TensorValue } from "../core/tensorValue.js";
 

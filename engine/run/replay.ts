@@ -4,12 +4,8 @@ import type { Replay } from "../core/judge.js";
 import { substitute } from "../core/layouts.js";
 import type { Observation, ObservedOp, TensorKey } from "../core/observation.js";
 import type { TensorPair } from "../core/pairing.js";
-import {
-  inShapeOf,
-  isSquareMatrix,
-  transposeMatrix,
-  type ParameterFinding,
-} from "../core/parameters.js";
+import type { ParameterFinding } from "../core/parameters.js";
+import { inShapeOf, isSquareMatrix, transposeMatrix } from "../core/parameterValues.js";
 import { defaultGateFloor } from "../core/gates.js";
 import { isFaulty } from "../core/origins.js";
 import { effectsOfParameters } from "./parameterEffects.js";

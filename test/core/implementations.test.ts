@@ -7,7 +7,7 @@ import {
   type Subject,
 } from "../../engine/core/implementations.js";
 import type { ObservedParameter } from "../../engine/core/observation.js";
-import { transposeMatrix } from "../../engine/core/parameters.js";
+import { transposeMatrix } from "../../engine/core/parameterValues.js";
 import type { TensorValue } from "../../engine/core/tensorValue.js";
 import { noise, tensor, vector } from "./tensors.js";
 

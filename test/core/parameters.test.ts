@@ -2,9 +2,11 @@ import { describe, expect, it } from "vitest";
 import type { ObservedParameter } from "../../engine/core/observation.js";
 import {
   compareParameters,
+  joinedInDeclaredOrder,
+  pairLeftovers,
   pairLeftoversByShape,
-  transposeMatrix,
 } from "../../engine/core/parameters.js";
+import { transposeMatrix } from "../../engine/core/parameterValues.js";
 
 function parameter(name: string, shape: number[], values: number[]): ObservedParameter {
   return {
@@ -227,5 +229,52 @@ describe("transposeMatrix", () => {
     const turned = transposeMatrix(parameter("m", [2, 3], [1, 2, 3, 4, 5, 6]).value);
     expect(turned.shape).toEqual([3, 2]);
     expect([...new Float32Array(turned.bytes.buffer)]).toEqual([1, 4, 2, 5, 3, 6]);
+  });
+});
+
+describe("joined parameters", () => {
+  const q = parameter("layer.q.weight", [2, 2], [1, 2, 3, 4]);
+  const k = parameter("layer.k.weight", [2, 2], [5, 6, 7, -8]);
+  const v = parameter("layer.v.weight", [2, 2], [-9, 0.5, 0.25, 3]);
+  const bias = parameter("layer.out.bias", [2], [7, -8]);
+  const rows = (...parts: ObservedParameter[]) =>
+    parameter(
+      "qkv",
+      [2 * parts.length, 2],
+      parts.flatMap((part) => [...new Float32Array(part.value.bytes.slice().buffer)]),
+    );
+  const guess = (reference: ObservedParameter[], own: ObservedParameter) => {
+    const [finding] = pairLeftovers(compareParameters(reference, [own]), reference).findings;
+    const value = finding?.reference?.value.bytes;
+    return [finding?.wrongPart, value && [...new Float32Array(value.slice().buffer)]];
+  };
+
+  it("supposes the part that is missing in the place of one that is there twice", () => {
+    expect(guess([q, k, v, bias], rows(q, q, v))).toEqual([
+      "its part 2 of 3 is layer.q.weight where layer.k.weight belongs",
+      [1, 2, 3, 4, 5, 6, 7, -8, -9, 0.5, 0.25, 3],
+    ]);
+  });
+
+  it("supposes the part that is missing in the place of one that is none of the reference's", () => {
+    const fresh = parameter("fresh", [2, 2], [0, 0, 0, 0]);
+    expect(guess([q, k, v], rows(q, k, fresh))[0]).toBe(
+      "its part 3 of 3 is none of the reference's parameters where layer.v.weight belongs",
+    );
+  });
+
+  it("supposes nothing where more parts are open than are missing", () => {
+    const fresh = parameter("fresh", [2, 2], [0, 1, 0, 2]);
+    expect(guess([q, k], rows(q, fresh, fresh))).toEqual([undefined, undefined]);
+  });
+
+  it("supposes the reference's order where the parts lie in another one", () => {
+    const reference = [q, k, v];
+    const ordered = (own: ObservedParameter) =>
+      joinedInDeclaredOrder(compareParameters(reference, [own]), reference)?.findings[0]?.wrongPart;
+    expect(ordered(rows(k, q, v))).toBe(
+      "its part 1 of 3 is layer.k.weight where layer.q.weight belongs",
+    );
+    expect(ordered(rows(q, k, v))).toBeUndefined();
   });
 });

@@ -42,6 +42,13 @@ describe("planted faults", () => {
     "gru/update-inverted",
     "gru/initial-state-ones",
     "attention/gelu-root-forgotten",
+    "attention/post-norm",
+    "hstu-tripy/split-qkuv",
+    "hstu-tripy/back-permute-wrong",
+    "ple/click-tower-twice",
+    "ple/gates-reshaped",
+    "ple/softmax-half",
+    "convnet/no-gate",
   ])("%s is found first and alone", async (id) => {
     const result = await runCase(caseOf(id), bench);
     expect(result).toMatchObject({ verdict: "fail", rank: 1, proves: true, minimal: true });

@@ -18,7 +18,7 @@ export function causeOfParameter(
   finding: ParameterFinding,
   others: readonly ObservedParameter[] = [],
 ): Cause {
-  const { candidate, reference, status, relL2 } = finding;
+  const { candidate, reference, status, relL2, wrongPart } = finding;
   const from = reference ? `the reference's ${reference.name}` : "any parameter of the reference";
   const evidence = { ...(relL2 !== undefined && { relL2 }) };
   const other = others.find(
@@ -31,6 +31,14 @@ export function causeOfParameter(
       text: `${candidate.name} holds the values of the reference's ${other.name}${instead}`,
       confidence: "certain",
       evidence: { ...evidence, other: other.name },
+    };
+  }
+  if (wrongPart !== undefined) {
+    return {
+      kind: "parameterDiffers",
+      text: `${candidate.name} holds the wrong part: ${wrongPart}`,
+      confidence: "certain",
+      evidence,
     };
   }
   const looks = reference && likeness(reference.value, candidate.value);

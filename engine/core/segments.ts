@@ -149,3 +149,26 @@ export function coverage(
     dataOps,
   };
 }
+
+/** A segment's tensors that depend on some of them, the nearest first. */
+export function tensorsAfter(
+  keys: readonly TensorKey[],
+  segment: Segment,
+  readersOf: ReadonlyMap<TensorKey, readonly ObservedOp[]>,
+): TensorKey[] {
+  const within = new Set(segment.ops);
+  const after: TensorKey[] = [];
+  const open = [...keys];
+  const seen = new Set(open);
+  for (let key = open.shift(); key !== undefined; key = open.shift()) {
+    for (const op of readersOf.get(key) ?? []) {
+      for (const output of within.has(op) ? op.outputs : []) {
+        if (seen.has(output)) continue;
+        seen.add(output);
+        open.push(output);
+        after.push(output);
+      }
+    }
+  }
+  return after;
+}

@@ -11,7 +11,6 @@ import { isFaulty } from "../core/origins.js";
 import {
   consumers,
   type Observation,
-  type ObservedOp,
   type ObservedTensor,
   type TensorKey,
 } from "../core/observation.js";
@@ -21,7 +20,7 @@ import {
   implementationPrecision,
   segmentGraph,
   segmentOf,
-  type Segment,
+  tensorsAfter,
 } from "../core/segments.js";
 import { sameShape } from "../core/shapes.js";
 import type { TensorValue } from "../core/tensorValue.js";
@@ -112,6 +111,7 @@ export function startWalk({
   const options = counterpartOptions({ reference, candidate, index, pairs, parameters: given });
   const precision = mantissaBits(implementationPrecision(candidate));
   const readsTooEarly = new Map<TensorKey, ReadTooEarly>();
+  const isKept = (key: TensorKey): boolean => candidate.tensors.get(key)?.value !== undefined;
   let evaluations = 0;
 
   const onReference: Walk["onReference"] = (ends) => {
@@ -262,15 +262,26 @@ export function startWalk({
     question: Question,
   ): Promise<Counterpart> {
     const shape = candidate.tensors.get(key)?.shape ?? [];
-    const next = tensorsAfter([key], question.segment)
+    const next = tensorsAfter([key], question.segment, readers)
+      .filter(isKept)
+      .slice(0, limits.lookAhead)
       .filter((other) => !pairs.has(other) && other !== question.pair.candidate)
       .filter((other) => sameShape(candidate.tensors.get(other)?.shape ?? [], shape))
       .slice(0, 2);
     for (const other of next) {
       const further = await scoreOf([{ candidate: other, match }], question);
-      if (further > score || (rank === 1 && further === score)) return { candidate: other, match };
+      const isFurther = rank === 1 || addsUnknownParameter(other, key, question);
+      if (further > score || (isFurther && further === score)) return { candidate: other, match };
     }
     return { candidate: key, match };
+  }
+
+  /** A bias of zeros leaves what it is added to as it is, and yet the layer ends only there. */
+  function addsUnknownParameter(key: TensorKey, after: TensorKey, { cuts }: Question): boolean {
+    const added = segmentOf(key, new Set([...cuts, after]), graph).parameters;
+    return parameters.findings.some(
+      ({ reference: r, candidate: c }) => !r && added.includes(c.tensor),
+    );
   }
 
   /** Turns of a loop do the same wrong thing several times, and mending one of them mends nothing after it. */
@@ -333,7 +344,8 @@ export function startWalk({
     if (own.size === 0) return 0;
     evaluations++;
     const keys = group.map(({ candidate: key }) => key);
-    const outputs = after ?? tensorsAfter(keys, segment);
+    const outputs =
+      after ?? tensorsAfter(keys, segment, readers).filter(isKept).slice(0, limits.lookAhead);
     const request = { outputs, replaced: given, parameters: repairs };
     const among = new Set([...between.unmatched, pair.reference]);
     const classes = new Set<string>();
@@ -341,16 +353,16 @@ export function startWalk({
     for (const [tensor, result] of await evaluateTrial(program, request, signal)) {
       const before = values.get(tensor);
       if (before && isSameTensor(before, result)) continue;
+      const isEnd = tensor === pair.candidate;
       const rejoined =
-        tensor === pair.candidate && pair.alignment
+        isEnd && pair.alignment
           ? !differs(pair, index, result) && index.classOf(pair.reference)
           : firstClass(index.matches(result), among);
       if (!rejoined || own.has(rejoined)) continue;
       // What is rounded further was the reference's tensor all along, as far as it can tell.
-      const isEnd = tensor === pair.candidate;
       if (!isEnd && before && firstClass(index.matches(before), among) === rejoined) continue;
       classes.add(rejoined);
-      if (tensor === pair.candidate) isAll = true;
+      if (isEnd) isAll = true;
     }
     return classes.size + (isAll ? scoreOfAll : 0);
   }
@@ -361,26 +373,6 @@ export function startWalk({
   ): string | undefined {
     for (const { reference: r } of matches) if (among.has(r)) return index.classOf(r);
     return undefined;
-  }
-
-  /** The segment's tensors that depend on some of them, the nearest first. */
-  function tensorsAfter(keys: readonly TensorKey[], segment: Segment): TensorKey[] {
-    const within = new Set<ObservedOp>(segment.ops);
-    const after: TensorKey[] = [];
-    const open = [...keys];
-    const seen = new Set(open);
-    while (open.length > 0 && after.length < limits.lookAhead) {
-      for (const op of readers.get(open.shift() as TensorKey) ?? []) {
-        if (!within.has(op)) continue;
-        for (const output of op.outputs) {
-          if (seen.has(output)) continue;
-          seen.add(output);
-          open.push(output);
-          if (candidate.tensors.get(output)?.value) after.push(output);
-        }
-      }
-    }
-    return after;
   }
 
   return { onReference, isOfParameter, parameters: () => parameters, readsTooEarly, firstWrong };

@@ -49,6 +49,7 @@ describe("planted faults", () => {
     "ple/gates-reshaped",
     "ple/softmax-half",
     "convnet/no-gate",
+    "dlrm/top-from-bottom-bias",
   ])("%s is found first and alone", async (id) => {
     const result = await runCase(caseOf(id), bench);
     expect(result).toMatchObject({ verdict: "fail", rank: 1, proves: true, minimal: true });

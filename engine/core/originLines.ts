@@ -109,9 +109,11 @@ function linesOfOp(judgement: Judgement, context: LineContext): BlamedLine[] {
   const isView = (op: ObservedOp): boolean => laysOut(op, context);
   // What only lays out or selects is asked after what computes.
   for (const op of [...ops.filter((one) => !isView(one)), ...ops.filter(isView)]) {
-    if (op.constructedAt) {
-      lines.push({ site: op.constructedAt, why: "makes the layer with its settings" });
-    }
+    const settings = op.constructedAt
+      ? [{ site: op.constructedAt, why: "makes the layer with its settings" }]
+      : [];
+    const hasFew = hasFewSettings(op);
+    if (!hasFew) lines.push(...settings);
     const isFirst = lines.length === 0;
     const [outer] = op.constructedAt || !isFirst ? [] : framesAtFault(op, context);
     const own = op.frames[0] as Site;
@@ -119,8 +121,14 @@ function linesOfOp(judgement: Judgement, context: LineContext): BlamedLine[] {
       lines.push({ site: outer, why: "calls what does right when it is called from elsewhere" });
     }
     lines.push({ site: own, why: isFirst ? "makes the tensor that differs" : between });
+    if (hasFew) lines.push(...settings);
   }
   return lines;
+}
+
+/** What has hardly more than its parameters, which are known. */
+function hasFewSettings({ kind }: ObservedOp): boolean {
+  return /linear|gather|embedding$|matmul|matrixmultiply/i.test(kind);
 }
 
 function laysOut(op: ObservedOp, { candidate }: LineContext): boolean {
@@ -128,6 +136,7 @@ function laysOut(op: ObservedOp, { candidate }: LineContext): boolean {
   const [base] = op.inputs;
   return (
     isSelection(op) ||
+    /stack|concat|\bcat$/i.test(op.kind) ||
     (output !== undefined &&
       base !== undefined &&
       isRearrangement(op, output, base, candidate.observation))

@@ -1,7 +1,24 @@
 import type { Layout } from "../protocol/tensor.js";
-import type { TraceFile, TraceOp } from "../protocol/trace.js";
 import { toWire, type WireNumber } from "../protocol/wire.js";
 import { axisMapsOf, type AxisMap } from "./axisMaps.js";
+
+/** Ops in execution order and the tensors that they read and make, by keys of any kind. */
+export interface LayoutGraph<Key> {
+  readonly tensors: Iterable<{
+    readonly id: Key;
+    readonly shape: readonly number[];
+    /** Where it is known otherwise. */
+    readonly layout?: Layout | undefined;
+  }>;
+  readonly ops: readonly LayoutOp<Key>[];
+}
+
+interface LayoutOp<Key> {
+  readonly kind: string;
+  readonly inputs: readonly (Key | null)[];
+  readonly outputs: readonly Key[];
+  readonly attributes: Readonly<Record<string, unknown>>;
+}
 
 /**
  * Finds which tensors of a trace are jagged or padded. It follows the graph from the jagged operators and from layouts
@@ -9,22 +26,23 @@ import { axisMapsOf, type AxisMap } from "./axisMaps.js";
  * happens to equal a length proves nothing). An op that is not known makes a dense tensor, so that all of it is compared.
  *
  * The pad value of a result is known only where the op keeps zero at zero; elsewhere it is "NaN": anything may stand there.
- * @returns layouts by tensor id; tensors that are not in the map are dense
+ * @returns layouts by tensor; tensors that are not in the map are dense
  */
-export function propagateLayouts(trace: TraceFile): Map<number, Layout> {
-  const layouts = new Map<number, Layout>();
-  const shapes = new Map(trace.tensors.map((tensor) => [tensor.id, tensor.shape]));
-  const declared = new Map<number, Layout>();
-  for (const tensor of trace.tensors) {
+export function propagateLayouts<Key>({ tensors, ops }: LayoutGraph<Key>): Map<Key, Layout> {
+  const layouts = new Map<Key, Layout>();
+  const shapes = new Map<Key, readonly number[]>();
+  const declared = new Map<Key, Layout>();
+  for (const tensor of tensors) {
+    shapes.set(tensor.id, tensor.shape);
     if (tensor.layout && tensor.layout.kind !== "dense") declared.set(tensor.id, tensor.layout);
   }
-  const learn = (id: number, layout: Layout | undefined): void => {
+  const learn = (id: Key, layout: Layout | undefined): void => {
     const known = declared.get(id) ?? layout;
     if (known && known.kind !== "dense") layouts.set(id, known);
   };
   for (const [id, layout] of declared) learn(id, layout);
 
-  for (const op of trace.ops) {
+  for (const op of ops) {
     const made = jaggedOperator(op, layouts);
     for (const [position, output] of op.outputs.entries()) {
       const shape = shapes.get(output);
@@ -42,7 +60,10 @@ export function opName(kind: string): string {
   return last.replace(/^_+|_+$/g, "").toLowerCase();
 }
 
-function jaggedOperator(op: TraceOp, layouts: ReadonlyMap<number, Layout>): Layout | undefined {
+function jaggedOperator<Key>(
+  op: LayoutOp<Key>,
+  layouts: ReadonlyMap<Key, Layout>,
+): Layout | undefined {
   const name = opName(op.kind);
   if (!op.kind.includes("fbgemm")) return undefined;
   const offsets = wholeNumbers(op.attributes["offsets"]);
@@ -66,11 +87,11 @@ function jaggedOperator(op: TraceOp, layouts: ReadonlyMap<number, Layout>): Layo
   return { kind: "dense" };
 }
 
-function propagated(
-  op: TraceOp,
+function propagated<Key>(
+  op: LayoutOp<Key>,
   shape: readonly number[],
-  layouts: ReadonlyMap<number, Layout>,
-  shapes: ReadonlyMap<number, readonly number[]>,
+  layouts: ReadonlyMap<Key, Layout>,
+  shapes: ReadonlyMap<Key, readonly number[]>,
 ): Layout | undefined {
   const inputs = op.inputs.map((id) => (id === null ? undefined : { id, shape: shapes.get(id) }));
   if (!inputs.some((input) => input && layouts.has(input.id))) return undefined;

@@ -19,7 +19,8 @@ export function relation(reference: TensorValue, candidate: TensorValue): Relati
     return found.equal && !isConstant(value) ? found : undefined;
   };
   const direct = relationTo(reference);
-  const matrix = reference.shape.length === 2 ? transposeMatrix(reference) : undefined;
+  const flat = squeezed(reference);
+  const matrix = flat.shape.length === 2 ? transposeMatrix(flat) : undefined;
   const turned = matrix && relationTo(matrix);
   const isColumn = matrix !== undefined && sameShape(matrix.shape, candidate.shape);
   const isSame = direct?.equal && (sameShape(reference.shape, candidate.shape) || !isColumn);

@@ -51,8 +51,9 @@ export async function compareCandidate(
     c.parameters,
     rules.parameterPairs,
   );
+  const judged = await judgeCandidate(original, candidate, given, { rules, signal });
   const { reference, index, judgements, pairing, parameters, replay, segments, readsTooEarly } =
-    await judgeCandidate(original, candidate, given, { rules, signal });
+    judged;
   const r = reference.observation;
   const { program } = candidate;
   const explanations =
@@ -114,6 +115,7 @@ export async function compareCandidate(
     parameters: reportParameters(reference, candidate, parameters),
     problems: [
       ...candidate.problems,
+      ...paddingProblems(judged.paddedBy),
       ...parameterProblems(reference, candidate, parameters, found),
       ...declarationProblems(reference, candidate, parameters, pairing),
     ],
@@ -127,6 +129,19 @@ export async function compareCandidate(
       ...(repair && { repair }),
     }),
   };
+}
+
+function paddingProblems(mask: string | undefined): Problem[] {
+  return mask === undefined
+    ? []
+    : [
+        {
+          severity: "information",
+          code: "padding-inferred",
+          message: `${mask} begins with ones in every row: what lies behind them is taken as padding and not compared`,
+          nextStep: "The outputs are compared as a whole.",
+        },
+      ];
 }
 
 /** Pairs by value are no nearer than this: what is introduced below it, and is not needed for the proof, is no origin. */

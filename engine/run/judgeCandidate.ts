@@ -1,5 +1,6 @@
 import { relL2 } from "../core/difference.js";
 import { expandFused, isFused } from "../core/fused/expand.js";
+import { withInferredPadding } from "../core/inferredPadding.js";
 import { judgePairs, type Judgement } from "../core/judge.js";
 import {
   producers,
@@ -14,7 +15,7 @@ import {
   type ParameterComparison,
 } from "../core/parameters.js";
 import { stageOfTensor } from "../core/rows.js";
-import { segmentGraph, segmentOf, type Segment } from "../core/segments.js";
+import { isDataTensor, segmentGraph, segmentOf, type Segment } from "../core/segments.js";
 import type { TensorValue } from "../core/tensorValue.js";
 import { indexValues, type ValueIndex } from "../core/valueIndex.js";
 import type { ComparisonRules } from "../protocol/runFile.js";
@@ -35,6 +36,8 @@ export interface Judged {
   readonly replay?: ReplayWithRepairs;
   readonly parameters: ParameterComparison;
   readonly readsTooEarly: Walk["readsTooEarly"];
+  /** The mask by which padding was told that nothing declares. */
+  readonly paddedBy?: string;
 }
 
 interface JudgeOptions {
@@ -53,18 +56,35 @@ export async function judgeCandidate(
   parameters: ParameterComparison,
   { rules, signal }: Pick<JudgeOptions, "rules" | "signal">,
 ): Promise<Judged> {
+  const indexOf = (side: Observation) => indexValues(side, keptWithoutTwin(side, parameters));
   const judgeWith = (side: ObservedImplementation): Promise<Judged> =>
     judgeWithLeftovers(side, candidate, parameters, {
       rules,
       signal,
-      index: indexValues(side.observation, keptWithoutTwin(side.observation, parameters)),
+      index: indexOf(side.observation),
     });
-  const judged = await judgeWith(reference);
-  const observation = expandFused(reference.observation, fusedBehindOrigins(judged));
+  const padding = withInferredPadding(reference.observation);
+  const found = (side: Observation): number => foundIn(indexOf(side), candidate.observation);
+  const isPadded = padding && found(padding.observation) >= found(reference.observation);
+  const side = isPadded ? { ...reference, observation: padding.observation } : reference;
+  const first = await judgeWith(side);
+  const judged = isPadded ? { ...first, paddedBy: padding.mask } : first;
+  const observation = expandFused(side.observation, fusedBehindOrigins(judged));
   if (!observation) return judged;
-  const again = await judgeWith({ ...reference, observation });
+  const again = { ...judged, ...(await judgeWith({ ...side, observation })) };
   // What the op as a whole was found to introduce must not be lost among its steps.
   return again.judgements.some(({ verdict }) => verdict === "origin") ? again : judged;
+}
+
+/** How many of the candidate's tensors hold what one of the reference's does. */
+function foundIn(index: ValueIndex, { ops, tensors }: Observation): number {
+  const made = ops.flatMap((op) => op.outputs.map((key) => tensors.get(key)));
+  return made.filter(
+    (tensor) =>
+      isDataTensor(tensor) &&
+      tensor.value &&
+      !index.matches(tensor.value)[Symbol.iterator]().next().done,
+  ).length;
 }
 
 /** Buffers and constants of the reference that no parameter of the candidate was paired with. */

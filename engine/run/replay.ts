@@ -5,7 +5,7 @@ import { substitute } from "../core/layouts.js";
 import type { Observation, ObservedOp, TensorKey } from "../core/observation.js";
 import type { TensorPair } from "../core/pairing.js";
 import type { ParameterFinding } from "../core/parameters.js";
-import { inShapeOf, isSquareMatrix, transposeMatrix } from "../core/parameterValues.js";
+import { inShapeOf, isSquareMatrix, squeezed, transposeMatrix } from "../core/parameterValues.js";
 import { defaultGateFloor } from "../core/gates.js";
 import { isFaulty } from "../core/origins.js";
 import { effectsOfParameters } from "./parameterEffects.js";
@@ -224,7 +224,8 @@ function fitted(finding: ParameterFinding, turned: boolean): TensorValue | undef
   const reference = finding.reference?.value;
   if (!reference) return undefined;
   const wanted = finding.candidate.value;
-  const transposed = reference.shape.length === 2 ? transposeMatrix(reference) : undefined;
+  const flat = squeezed(reference);
+  const transposed = flat.shape.length === 2 ? transposeMatrix(flat) : undefined;
   const order = turned ? [transposed, reference] : [reference, transposed];
   const [value] = order.flatMap((v) => (v && inShapeOf(v, wanted.shape)) ?? []);
   return value && convertFloats(value, wanted.dtype);

@@ -58,27 +58,7 @@ class TraceSketch {
   }
 
   layout(id: number): Layout | undefined {
-    return propagateLayouts({
-      formatVersion: 1,
-      label: "",
-      framework: "torch",
-      ranOn: {
-        executor: "",
-        provider: "",
-        device: "",
-        precision: "",
-        versions: {},
-        standIns: [],
-        emulated: [],
-      },
-      sources: [],
-      frames: [],
-      ops: this.ops,
-      tensors: this.tensors,
-      parameters: [],
-      inputs: [],
-      outputs: [],
-    }).get(id);
+    return propagateLayouts({ ops: this.ops, tensors: this.tensors }).get(id);
   }
 }
 

@@ -39,6 +39,7 @@ export function withInferredPadding(reference: Observation): InferredPadding | u
   };
   const isPadded = ({ key, shape }: ObservedTensor): boolean =>
     given.has(key) && shape[0] === batch && shape[1] === length;
+  if (!all.some((tensor) => tensor !== mask.tensor && isPadded(tensor))) return undefined;
   const whole = new Set<TensorKey>(outputs.map(({ tensor }) => tensor));
   const layouts = propagateLayouts({
     tensors: all.map((tensor) => ({

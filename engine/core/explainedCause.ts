@@ -1,5 +1,6 @@
 import type { Cause } from "../protocol/report.js";
 import { toWire } from "../protocol/wire.js";
+import { figure } from "./causes/elementwise.js";
 import type { Explanation, WrongRead } from "./explanation.js";
 import { splitTensorName } from "./names.js";
 import { producers, type Observation, type TensorKey } from "./observation.js";
@@ -10,7 +11,7 @@ export function explainedCause(
   reference: Observation,
   candidate: Observation,
 ): Cause {
-  const { kind, reads, remaining } = explanation;
+  const { kind, reads, remaining, constant = { own: 1, wanted: 1 } } = explanation;
   const [{ reader, operand, wanted }] = reads as [WrongRead];
   const read = nameOf(operand, candidate);
   const right = nameOf(wanted, reference);
@@ -30,6 +31,7 @@ export function explainedCause(
     layout: `lays ${each} out in another way than the reference lays out ${instead}${place}${shapes}`,
     transposed: `reads ${read} the wrong way round: with its last two axes exchanged the result is the reference's`,
     swapped: `has two operands in one another's place: ${each}`,
+    constant: `multiplies by ${figure(constant.own)} where the reference multiplies by ${constant.wanted === 1 ? "nothing" : `${figure(constant.wanted)}${place}`}`,
     missingStep: `leaves out a step: the reference makes ${right} by ${maker?.kind ?? "an op"}${place} before it goes on`,
     extraStep: `makes a step that the reference does not make: it goes on with ${right}${place} as it is`,
   };

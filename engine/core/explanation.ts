@@ -8,14 +8,24 @@ import type { ObservedOp, TensorKey } from "./observation.js";
  * - `transposed`: it reads the right tensor the wrong way round.
  * - `swapped`: two of its operands stand in one another's place.
  * - `missingStep`: it reads what the reference computes further before it reads it.
+ * - `constant`: it multiplies by another number than the reference.
  * - `extraStep`: the reference has what goes in where the candidate has what comes out.
  */
 export interface Explanation {
-  readonly kind: "operand" | "layout" | "transposed" | "swapped" | "missingStep" | "extraStep";
+  readonly kind:
+    "operand" | "layout" | "transposed" | "swapped" | "constant" | "missingStep" | "extraStep";
   /** At least one; several where they are wrong only together. */
   readonly reads: readonly WrongRead[];
   /** relL2 that is left. */
   readonly remaining: number;
+  /** Of `constant`. */
+  readonly constant?: OtherConstant;
+}
+
+export interface OtherConstant {
+  readonly own: number;
+  /** 1 where the reference multiplies by nothing. */
+  readonly wanted: number;
 }
 
 export interface WrongRead {

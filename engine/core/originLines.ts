@@ -60,6 +60,8 @@ function kindOf(explanation: Explanation | undefined, { pair }: Judgement): Orig
     case "missingStep":
     case "extraStep":
       return explanation.kind;
+    case "constant":
+      return "op";
     default:
       return "operand";
   }
@@ -74,11 +76,24 @@ function linesFor(
   switch (explanation.kind) {
     case "missingStep":
       return linesOfMissingStep(explanation, judgement, context);
+    case "constant":
+      return linesOfConstant(explanation, judgement, context);
     case "extraStep":
       return linesOfExtraStep(judgement, context);
     default:
       return linesOfOperand(explanation, context);
   }
+}
+
+function linesOfConstant(
+  { reads }: Explanation,
+  judgement: Judgement,
+  context: LineContext,
+): BlamedLine[] {
+  const [{ reader }] = reads as [WrongRead];
+  const [site] = framesAtFault(reader, context);
+  const why = "multiplies by another number than the reference";
+  return [...(site ? [{ site, why }] : []), ...linesOfOp(judgement, context)];
 }
 
 /** The call that does all of it, else the lines of its ops, the last first. */

@@ -4,14 +4,15 @@ import type { Judgement } from "../core/judge.js";
 import { align } from "../core/layouts.js";
 import { consumers, producers, type ObservedOp, type TensorKey } from "../core/observation.js";
 import { isRearrangement } from "../core/rearrangement.js";
-import { isDataOp } from "../core/segments.js";
+import { isDataOp, segmentGraph, segmentOf } from "../core/segments.js";
 import type { TensorValue } from "../core/tensorValue.js";
 import type { ValueMatch } from "../core/valueIndex.js";
 import { whereComputed } from "../core/whereComputed.js";
 import { fromWire } from "../protocol/wire.js";
 import { startHypotheses } from "./hypotheses.js";
 import { operandsOf, placeOf, type OperandsOptions } from "./operands.js";
-import { evaluateTrial, type OperandValue, type Program } from "./program.js";
+import { onlyOutput, otherConstants, times } from "./otherConstant.js";
+import { evaluateTrial, type OperandValue, type Program, type Values } from "./program.js";
 import { otherTargets, readsOf } from "./readElsewhere.js";
 import { substitutionFor } from "./replay.js";
 import type { Walk } from "./walk.js";
@@ -23,7 +24,7 @@ export interface ExplainOptions extends OperandsOptions {
 }
 
 /** What is tried for one origin, and for all of them together: a fault must not cost more than the comparison. */
-const limits = { evaluations: 40, inAll: 1200, segmentOps: 200, origins: 48 };
+const limits = { constants: 12, evaluations: 40, inAll: 1200, segmentOps: 200, origins: 48 };
 /** What is left must be this much smaller than what was introduced. */
 const explainedShare = 0.05;
 /** Rounding of other kernels, as in the look-up of values. */
@@ -74,6 +75,7 @@ function startExplaining(
     otherTargets(judgement, options, operandsFor, (own) => wrongClasses.has(own));
   const readersOf = consumers(candidate);
   const makerOf = producers(reference);
+  const referenceGraph = segmentGraph(reference);
   let evaluations = 0;
 
   const given = new WeakMap<Judgement, ReadonlyMap<TensorKey, TensorValue>>();
@@ -95,11 +97,12 @@ function startExplaining(
   const evaluate = async (
     judgement: Judgement,
     operands: readonly OperandValue[],
+    others: Values = new Map(),
   ): Promise<TensorValue | undefined> => {
     evaluations++;
     signal.throwIfAborted();
     const { pair } = judgement;
-    const replaced = replacedFor(judgement);
+    const replaced = new Map([...replacedFor(judgement), ...others]);
     const request = { outputs: [pair.candidate], replaced, parameters: repairs, operands };
     return (await evaluateTrial(program, request, signal)).get(pair.candidate);
   };
@@ -161,6 +164,42 @@ function startExplaining(
     return { kind, reads: [read], remaining: 0, operands: [] };
   };
 
+  /** A factor that is another number than the reference's. */
+  const otherConstant = async (
+    judgement: Judgement,
+    isExplained: (value: TensorValue | undefined) => number | undefined,
+  ): Promise<ProvenExplanation | undefined> => {
+    const { pair, segment } = judgement;
+    const others = new Set(operandsFor.matched);
+    others.delete(pair.reference);
+    const behind = segmentOf(pair.reference, others, referenceGraph);
+    const request = { replaced: replacedFor(judgement), parameters: repairs };
+    const outputs = segment.ops.flatMap((op) => onlyOutput(op) ?? []);
+    let products: Values | undefined;
+    let tried = 0;
+    for (const found of otherConstants(segment.ops, candidate, behind.ops, reference)) {
+      if (tried++ >= limits.constants || evaluations >= limits.inAll) break;
+      signal.throwIfAborted();
+      const { op, like, constant } = found;
+      products ??= await evaluateTrial(program, { ...request, outputs }, signal);
+      const product = onlyOutput(op) ?? "";
+      const value = products.get(product);
+      if (!value) continue;
+      const other = times(value, constant.wanted / constant.own);
+      const made =
+        product === pair.candidate
+          ? other
+          : await evaluate(judgement, [], new Map([[product, other]]));
+      const remaining = isExplained(made);
+      if (remaining === undefined) continue;
+      const operand = op.inputs[0] ?? product;
+      const wanted = like?.outputs[0] ?? pair.reference;
+      const reads = [{ reader: op, position: 0, operand, wanted }];
+      return { kind: "constant", reads, remaining, constant, operands: [] };
+    }
+    return undefined;
+  };
+
   return async (judgement) => {
     const { pair, segment, introducedByOps = Infinity } = judgement;
     const tensor = reference.tensors.get(pair.reference);
@@ -175,15 +214,19 @@ function startExplaining(
     const isKnown = options.readsTooEarly.has(pair.candidate);
     if (segment.ops.length > limits.segmentOps && !isKnown) return undefined;
     const enough = Math.max(fromWire(judgement.gate.value), leastGate);
+    const isExplained = (value: TensorValue | undefined): number | undefined => {
+      const alignment = value && alignmentFor(value.shape);
+      const remaining = alignment ? relL2(r, value, alignment) : NaN;
+      return remaining <= enough && remaining <= introducedByOps * explainedShare
+        ? remaining
+        : undefined;
+    };
     let tried = 0;
     for (const { kind, changes } of hypotheses(judgement)) {
       if (tried++ >= limits.evaluations || evaluations >= limits.inAll) break;
       const operands = changes.map(({ slot, value }) => ({ ...placeOf(slot), value }));
-      const value = await evaluate(judgement, operands);
-      const alignment = value && alignmentFor(value.shape);
-      const remaining = alignment ? relL2(r, value, alignment) : NaN;
-      const isLeft = introducedByOps * explainedShare;
-      if (!(remaining <= enough) || remaining > isLeft) continue;
+      const remaining = isExplained(await evaluate(judgement, operands));
+      if (remaining === undefined) continue;
       // What only asks for a tensor's shape reads nothing of it.
       const read = changes.filter(({ slot }) => isDataOp(slot.reader, candidate));
       const reads = (read.length > 0 ? read : changes).map(({ slot, wanted }) => {
@@ -194,6 +237,6 @@ function startExplaining(
       });
       return { kind, reads, remaining, operands };
     }
-    return readElsewhere(judgement);
+    return (await otherConstant(judgement, isExplained)) ?? readElsewhere(judgement);
   };
 }

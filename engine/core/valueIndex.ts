@@ -5,7 +5,6 @@ import { fillsBeyond } from "./maskedFills.js";
 import { dtypeTolerance } from "./gates.js";
 import { align } from "./layouts.js";
 import { producers, type Observation, type ObservedTensor, type TensorKey } from "./observation.js";
-import { sameShape } from "./shapes.js";
 import type { TensorValue } from "./tensorValue.js";
 
 /** A reference tensor that holds the same numbers as a candidate tensor. */
@@ -170,7 +169,7 @@ function fitsBetween(members: readonly Entry[], shape: readonly number[]): Fit[]
     if (
       !isIdentity &&
       lead.tensor.layout.kind === "padded" &&
-      !haveSameSizes(lead.tensor.shape, shape)
+      elementCount(lead.tensor.shape) !== elementCount(shape)
     )
       continue;
     const aligned = align(lead.tensor, { shape }, isIdentity ? {} : { permutation });
@@ -181,11 +180,6 @@ function fitsBetween(members: readonly Entry[], shape: readonly number[]): Fit[]
     fits.push({ alignment, samples: samplesOf(alignment), members });
   }
   return fits;
-}
-
-function haveSameSizes(a: readonly number[], b: readonly number[]): boolean {
-  const sorted = (shape: readonly number[]) => shape.toSorted((x, y) => x - y);
-  return sameShape(sorted(a), sorted(b));
 }
 
 function permutations(shape: readonly number[]): number[][] {

@@ -139,20 +139,37 @@ export function pairLeftovers(
   return pairLeftoversByShape({ ...comparison, findings, missing });
 }
 
-/** Supposes that joined parameters should hold their parts in the order in which the reference declares them. */
-export function joinedInDeclaredOrder(
+/**
+ * Supposes that joined parameters should hold their parts in the order in which the reference declares them: once for those
+ * of one name in all layers.
+ */
+export function* joinedInDeclaredOrder(
   comparison: ParameterComparison,
   declared: readonly ObservedParameter[],
-): ParameterComparison | undefined {
-  let isOther = false;
-  const findings = comparison.findings.map((finding) => {
+): Iterable<ParameterComparison> {
+  const groups = new Map<string, Map<ParameterFinding, ParameterFinding>>();
+  for (const finding of comparison.findings) {
     const isJoined = finding.status === "same" && finding.pairedBy === "content";
     const mended = isJoined && inDeclaredOrder(finding.candidate.value, declared);
-    if (!mended) return finding;
-    isOther = true;
-    return mendedFinding(finding, mended);
-  });
-  return isOther ? { ...comparison, findings } : undefined;
+    if (!mended) continue;
+    // The weight and the bias of one layer lie alike.
+    const order = mended.parts.map(({ name }) => layerOf(name)).join();
+    const group = groups.get(order) ?? new Map<ParameterFinding, ParameterFinding>();
+    groups.set(order, group.set(finding, mendedFinding(finding, mended)));
+  }
+  for (const group of groups.values()) {
+    const findings = comparison.findings.map((finding) => group.get(finding) ?? finding);
+    yield { ...comparison, findings };
+  }
+}
+
+/** The module that has a parameter, whichever of several like it. */
+function layerOf(name: string): string {
+  return name
+    .split(".")
+    .slice(0, -1)
+    .filter((word) => !/^\d+$/.test(word))
+    .join(".");
 }
 
 function mendedFinding(

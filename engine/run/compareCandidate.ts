@@ -14,7 +14,7 @@ import { comparedOutputs, type ComparedOutput } from "./finalOutputs.js";
 import type { ObservedImplementation } from "./observe.js";
 import { requireSameInputs } from "./sameInputs.js";
 import { reproOf, type OriginRepro } from "./repro.js";
-import { judgeCandidate } from "./judgeCandidate.js";
+import { judgeCandidate, judgeInOrder, type Judged } from "./judgeCandidate.js";
 import { explainOrigins, type ProvenExplanation } from "./explainOrigins.js";
 import { declarationProblems, reportPair } from "./reportPair.js";
 import { prove } from "./prove.js";
@@ -51,25 +51,13 @@ export async function compareCandidate(
     c.parameters,
     rules.parameterPairs,
   );
-  const judged = await judgeCandidate(original, candidate, given, { rules, signal });
-  const { reference, index, judgements, pairing, parameters, replay, segments, readsTooEarly } =
-    judged;
+  const { judged, explanations } = await explained(
+    await judgeCandidate(original, candidate, given, { rules, signal }),
+    candidate,
+    { rules, signal },
+  );
+  const { reference, index, judgements, pairing, parameters, replay, segments } = judged;
   const r = reference.observation;
-  const { program } = candidate;
-  const explanations =
-    program && replay
-      ? await explainOrigins(judgements, {
-          reference: r,
-          candidate: c,
-          program,
-          index,
-          pairs: pairing.pairs,
-          parameters: parameters.findings,
-          repairs: replay.repairs,
-          readsTooEarly,
-          signal,
-        })
-      : new Map<TensorKey, ProvenExplanation>();
 
   const pairOf = new Map(pairing.pairs.map((pair) => [pair.candidate, pair]));
   const findingOf = new Map(parameters.findings.map((f) => [f.candidate.tensor, f]));
@@ -129,6 +117,43 @@ export async function compareCandidate(
       ...(repair && { repair }),
     }),
   };
+}
+
+type Explanations = ReadonlyMap<TensorKey, ProvenExplanation>;
+
+/** Explains the origins; where an op's operands explain nothing, joined parameters may hold their parts in another order. */
+async function explained(
+  judged: Judged,
+  candidate: ObservedImplementation,
+  options: Pick<CompareOptions, "rules" | "signal">,
+): Promise<{ judged: Judged; explanations: Explanations }> {
+  const explanations = await explain(judged, candidate, options.signal);
+  const isOpen = judged.judgements.some(
+    ({ verdict, pair }) => verdict === "origin" && !explanations.has(pair.candidate),
+  );
+  const again = isOpen ? await judgeInOrder(judged, candidate, options) : judged;
+  return again === judged
+    ? { judged, explanations }
+    : { judged: again, explanations: await explain(again, candidate, options.signal) };
+}
+
+async function explain(
+  { reference, judgements, index, pairing, parameters, replay, readsTooEarly }: Judged,
+  { observation, program }: ObservedImplementation,
+  signal: AbortSignal,
+): Promise<Explanations> {
+  if (!program || !replay) return new Map();
+  return explainOrigins(judgements, {
+    reference: reference.observation,
+    candidate: observation,
+    program,
+    index,
+    pairs: pairing.pairs,
+    parameters: parameters.findings,
+    repairs: replay.repairs,
+    readsTooEarly,
+    signal,
+  });
 }
 
 function paddingProblems(mask: string | undefined): Problem[] {

@@ -131,7 +131,9 @@ export function startHypotheses(
         const value = wanted === undefined ? undefined : fittedTo(slot, wanted)[0];
         return wanted !== undefined && value ? [{ slot, wanted, value }] : [];
       });
-      if (changes.length > 2) yield { kind: "swapped", changes };
+      // Two operands of one op are exchanged below.
+      const readers = new Set(changes.map(({ slot }) => slot.reader));
+      if (changes.length > 2 || readers.size > 1) yield { kind: "swapped", changes };
     }
   }
 

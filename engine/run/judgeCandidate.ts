@@ -136,7 +136,7 @@ async function judgeWithLeftovers(
     ({ verdict, segment }) =>
       verdict === "origin" && segment.parameters.some((parameter) => unpaired.has(parameter)),
   );
-  if (suspects.length === 0) return judgeInOrder(reference, candidate, compared, options);
+  if (suspects.length === 0) return compared;
   const guessed = pairLeftovers(compared.parameters, reference.observation.parameters);
   const again = await judge(reference, candidate, guessed, options);
   const judgedAgain = new Map(again.judgements.map((j) => [j.pair.candidate, j]));
@@ -154,20 +154,28 @@ async function judgeWithLeftovers(
  * Joined parameters that hold their parts in another order than the reference declares them are a fault where that order
  * explains differences and makes none: `cat([k, q, v])` where the result is split into q, k, v.
  */
-async function judgeInOrder(
-  reference: ObservedImplementation,
-  candidate: ObservedImplementation,
+export async function judgeInOrder(
   compared: Judged,
-  options: JudgeOptions,
+  candidate: ObservedImplementation,
+  options: Pick<JudgeOptions, "rules" | "signal">,
 ): Promise<Judged> {
-  const open = unexplained(compared);
-  const ordered =
-    open.size > 0 && joinedInDeclaredOrder(compared.parameters, reference.observation.parameters);
-  if (!ordered) return compared;
-  const again = await judge(reference, candidate, ordered, options);
-  const left = unexplained(again);
-  return left.size < open.size && [...left].every((key) => open.has(key)) ? again : compared;
+  let best = compared;
+  const { reference, index, parameters } = compared;
+  const guesses = joinedInDeclaredOrder(parameters, reference.observation.parameters);
+  let tried = 0;
+  for (const guessed of guesses) {
+    const open = unexplained(best);
+    if (open.size === 0 || tried++ >= mostOrders) break;
+    const again = await judge(reference, candidate, guessed, { ...options, index });
+    const left = unexplained(again);
+    const isBetter = left.size < open.size && [...left].every((key) => open.has(key));
+    if (isBetter) best = { ...compared, ...again };
+  }
+  return best;
 }
+
+/** Each is a comparison of its own. */
+const mostOrders = 4;
 
 /** What differs by its ops, with the parameters that it should have. */
 function unexplained({ judgements }: Judged): Set<TensorKey> {

@@ -140,22 +140,48 @@ export function pairLeftovers(
 }
 
 /**
- * Supposes that joined parameters should hold their parts in the order in which the reference declares them: once for those
- * of one name in all layers.
+ * Supposes that joined parameters should hold their parts in another order: in that in which the reference declares them,
+ * or in that of another joined parameter of the same module, as a bias beside its weight. Once for those of one name in all
+ * layers.
  */
-export function* joinedInDeclaredOrder(
+export function* joinedInOtherOrder(
   comparison: ParameterComparison,
   declared: readonly ObservedParameter[],
 ): Iterable<ParameterComparison> {
+  const joined = comparison.findings.filter(
+    ({ status, pairedBy }) => status === "same" && pairedBy === "content",
+  );
+  const partsIn = new Map(
+    joined.flatMap((finding) => {
+      const parts = partsOf(finding.candidate.value, declared);
+      return parts ? [[finding, parts.map(({ name }) => moduleOf(name))] as const] : [];
+    }),
+  );
   const groups = new Map<string, Map<ParameterFinding, ParameterFinding>>();
-  for (const finding of comparison.findings) {
-    const isJoined = finding.status === "same" && finding.pairedBy === "content";
-    const mended = isJoined && inDeclaredOrder(finding.candidate.value, declared);
-    if (!mended) continue;
-    // The weight and the bias of one layer lie alike.
-    const order = mended.parts.map(({ name }) => layerOf(name)).join();
-    const group = groups.get(order) ?? new Map<ParameterFinding, ParameterFinding>();
-    groups.set(order, group.set(finding, mendedFinding(finding, mended)));
+  const suppose = (
+    name: string,
+    finding: ParameterFinding,
+    order: readonly ObservedParameter[],
+  ): void => {
+    const mended = inDeclaredOrder(finding.candidate.value, order);
+    if (!mended) return;
+    const group = groups.get(name) ?? new Map<ParameterFinding, ParameterFinding>();
+    groups.set(name, group.set(finding, mendedFinding(finding, mended)));
+  };
+  // The weight and the bias of one layer lie alike.
+  for (const [finding, modules] of partsIn) {
+    suppose(`declared ${modules.map(withoutNumbers).join()}`, finding, declared);
+  }
+  for (const [finding, modules] of partsIn) {
+    const { name } = finding.candidate;
+    for (const [other, order] of partsIn) {
+      const isBeside = moduleOf(other.candidate.name) === moduleOf(name);
+      if (!isBeside || !modules.every((one) => order.includes(one))) continue;
+      const placeOf = (parameter: ObservedParameter): number =>
+        order.indexOf(moduleOf(parameter.name));
+      const sorted = declared.toSorted((one, two) => placeOf(one) - placeOf(two));
+      suppose(`beside ${withoutNumbers(name)}`, finding, sorted);
+    }
   }
   for (const group of groups.values()) {
     const findings = comparison.findings.map((finding) => group.get(finding) ?? finding);
@@ -163,11 +189,15 @@ export function* joinedInDeclaredOrder(
   }
 }
 
-/** The module that has a parameter, whichever of several like it. */
-function layerOf(name: string): string {
+/** The module that has a parameter. */
+function moduleOf(name: string): string {
+  return name.split(".").slice(0, -1).join(".");
+}
+
+/** The same for all layers of a stack. */
+function withoutNumbers(name: string): string {
   return name
     .split(".")
-    .slice(0, -1)
     .filter((word) => !/^\d+$/.test(word))
     .join(".");
 }

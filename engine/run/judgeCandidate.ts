@@ -9,11 +9,7 @@ import {
   type TensorKey,
 } from "../core/observation.js";
 import { pairTensors, type Pairing, type TensorPair } from "../core/pairing.js";
-import {
-  joinedInDeclaredOrder,
-  pairLeftovers,
-  type ParameterComparison,
-} from "../core/parameters.js";
+import { joinedInOtherOrder, pairLeftovers, type ParameterComparison } from "../core/parameters.js";
 import { stageOfTensor } from "../core/rows.js";
 import { isDataTensor, segmentGraph, segmentOf, type Segment } from "../core/segments.js";
 import type { TensorValue } from "../core/tensorValue.js";
@@ -161,7 +157,7 @@ export async function judgeInOrder(
 ): Promise<Judged> {
   let best = compared;
   const { reference, index, parameters } = compared;
-  const guesses = joinedInDeclaredOrder(parameters, reference.observation.parameters);
+  const guesses = joinedInOtherOrder(parameters, reference.observation.parameters);
   let tried = 0;
   for (const guessed of guesses) {
     const open = unexplained(best);

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { ObservedParameter } from "../../engine/core/observation.js";
 import {
   compareParameters,
-  joinedInDeclaredOrder,
+  joinedInOtherOrder,
   pairLeftovers,
   pairLeftoversByShape,
 } from "../../engine/core/parameters.js";
@@ -271,12 +271,25 @@ describe("joined parameters", () => {
   it("supposes the reference's order where the parts lie in another one", () => {
     const reference = [q, k, v];
     const ordered = (own: ObservedParameter) =>
-      [...joinedInDeclaredOrder(compareParameters(reference, [own]), reference)].map(
+      [...joinedInOtherOrder(compareParameters(reference, [own]), reference)].map(
         ({ findings }) => findings[0]?.wrongPart,
       );
     expect(ordered(rows(k, q, v))).toEqual([
       "its part 1 of 3 is layer.k.weight where layer.q.weight belongs",
     ]);
     expect(ordered(rows(q, k, v))).toEqual([]);
+  });
+
+  it("supposes the weight's order for the bias beside it", () => {
+    const biases = ["k", "q"].map((one, i) => parameter(`layer.${one}.bias`, [2], [i + 2, 5 - i]));
+    const reference = [k, q, ...biases];
+    const own = [{ ...rows(q, k), name: "port.weight" }, parameter("port.bias", [4], [2, 5, 3, 4])];
+    const guesses = [...joinedInOtherOrder(compareParameters(reference, own), reference)].map(
+      ({ findings }) => findings.map(({ wrongPart }) => wrongPart),
+    );
+    expect(guesses).toContainEqual([
+      undefined,
+      "its part 1 of 2 is layer.k.bias where layer.q.bias belongs",
+    ]);
   });
 });

@@ -48,6 +48,7 @@ describe("planted faults", () => {
     "ple/click-tower-twice",
     "ple/gates-reshaped",
     "ple/softmax-half",
+    "encoder/mlp-biases-swapped",
     "convnet/no-gate",
     "dlrm/top-from-bottom-bias",
   ])("%s is found first and alone", async (id) => {
@@ -56,7 +57,7 @@ describe("planted faults", () => {
     expect(result.faults > 1 ? 0 : result.extra).toBe(0);
   });
 
-  it.each(["hstu-tripy/unfused-uvqk", "gru/chunked"])("%s is not accused", async (id) => {
+  it.each(["hstu-tripy/unfused-uvqk", "gru/chunked", "encoder/padding-zeroed-each-block"])("%s is not accused", async (id) => {
     const result = await runCase(caseOf(id), bench);
     expect([result.verdict, result.got, isAccused(result)]).toEqual(["pass", [], false]);
   });

@@ -57,10 +57,13 @@ describe("planted faults", () => {
     expect(result.faults > 1 ? 0 : result.extra).toBe(0);
   });
 
-  it.each(["hstu-tripy/unfused-uvqk", "gru/chunked", "encoder/padding-zeroed-each-block"])("%s is not accused", async (id) => {
-    const result = await runCase(caseOf(id), bench);
-    expect([result.verdict, result.got, isAccused(result)]).toEqual(["pass", [], false]);
-  });
+  it.each(["hstu-tripy/unfused-uvqk", "gru/chunked", "encoder/padding-zeroed-each-block"])(
+    "%s is not accused",
+    async (id) => {
+      const result = await runCase(caseOf(id), bench);
+      expect([result.verdict, result.got, isAccused(result)]).toEqual(["pass", [], false]);
+    },
+  );
 
   it("are enough, over enough ports, and a third of them at least is held out", () => {
     const faults = cases.filter((one) => !one.honest);

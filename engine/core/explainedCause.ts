@@ -3,7 +3,7 @@ import { toWire } from "../protocol/wire.js";
 import { figure } from "./causes/elementwise.js";
 import type { Explanation, WrongRead } from "./explanation.js";
 import { splitTensorName } from "./names.js";
-import { producers, type Observation, type TensorKey } from "./observation.js";
+import { producers, type Observation, type ObservedOp, type TensorKey } from "./observation.js";
 
 /** What an explanation proves, in words that follow "which". */
 export function explainedCause(
@@ -31,7 +31,7 @@ export function explainedCause(
     layout: `lays ${each} out in another way than the reference lays out ${instead}${place}${shapes}`,
     transposed: `reads ${read} the wrong way round: with its last two axes exchanged the result is the reference's`,
     swapped: `has two operands in one another's place: ${each}`,
-    constant: `multiplies by ${figure(constant.own)} where the reference multiplies by ${constant.wanted === 1 ? "nothing" : `${figure(constant.wanted)}${place}`}`,
+    constant: `${factor(reader, constant.own)} where the reference ${constant.wanted === 1 ? "does not" : `${factor(maker, constant.wanted)}${place}`}`,
     missingStep: `leaves out a step: the reference makes ${right} by ${maker?.kind ?? "an op"}${place} before it goes on`,
     extraStep: `makes a step that the reference does not make: it goes on with ${right}${place} as it is`,
   };
@@ -46,6 +46,13 @@ export function explainedCause(
       remaining: toWire(remaining),
     },
   };
+}
+
+/** In the terms of the op: half of something may be a product or a quotient. */
+function factor(op: ObservedOp | undefined, multiplier: number): string {
+  return /div/i.test(op?.kind ?? "")
+    ? `divides by ${figure(1 / multiplier)}`
+    : `multiplies by ${figure(multiplier)}`;
 }
 
 function shapeOf(key: TensorKey, { tensors }: Observation): string | undefined {

@@ -105,7 +105,7 @@ function makerFromTheSame(
  */
 function rearrangements(operand: TensorKey, context: LineContext): BlamedLine[] {
   const { candidate, layoutOf } = context;
-  const found: (BlamedLine & { readonly isWrong: boolean })[] = [];
+  const found: (BlamedLine & { readonly isWrong: boolean; readonly isTurned: boolean })[] = [];
   let tensor = operand;
   for (;;) {
     const maker = candidate.makerOf.get(tensor);
@@ -119,14 +119,17 @@ function rearrangements(operand: TensorKey, context: LineContext): BlamedLine[] 
       const isFree = made !== undefined && /einsum|tensordot|stack|cat/i.test(maker?.kind ?? "");
       const making = isFree ? [{ site: made, why: "lays out what it makes in another way" }] : [];
       if (layoutOf(tensor) !== "same" && isFree) return [...making, ...found];
-      const first = found.findLastIndex(({ isWrong }) => isWrong);
+      // A reshape keeps the order of the elements: what it is given in another order came so.
+      const turned = found.findLastIndex(({ isTurned }) => isTurned);
+      const first = turned >= 0 ? turned : found.findLastIndex(({ isWrong }) => isWrong);
       const ordered =
         first < 0 ? found : [found[first] as BlamedLine, ...found.toSpliced(first, 1)];
       return [...ordered, ...making];
     }
     const site = maker.frames[0];
     const isWrong = layoutOf(tensor) === "other";
-    if (site) found.push({ site, why: "lays the tensor out in another way", isWrong });
+    const isTurned = layoutOf(tensor) !== "same" && /permute|transpose|\.t$|\.T$/i.test(maker.kind);
+    if (site) found.push({ site, why: "lays the tensor out in another way", isWrong, isTurned });
     tensor = base;
   }
 }

@@ -1,4 +1,4 @@
-"""One padded sequence for every user, in Tripy: traits, then events with room left, then candidates.
+"""A padded sequence for every user, in Tripy: traits, events with room left, then candidates.
 
 Letters in the shapes: B users, C traits, T places for events, K candidates, N = C + T + K slots,
 D width.

@@ -1,7 +1,7 @@
 import type { Layout } from "../protocol/tensor.js";
 import { elementCount, toFloat64 } from "./dtypes.js";
 import { propagateLayouts } from "./layoutPropagation.js";
-import type { Observation, ObservedTensor, TensorKey } from "./observation.js";
+import type { Observation, ObservedTensor } from "./observation.js";
 
 export interface InferredPadding {
   readonly observation: Observation;
@@ -24,12 +24,12 @@ export function withInferredPadding(reference: Observation): InferredPadding | u
     .filter((tensor) => tensor.dtype === "bool" || given.has(tensor.key))
     .flatMap((tensor) => {
       const lengths = lengthsOf(tensor);
-      return lengths ? [{ tensor, shape: tensor.shape, lengths }] : [];
+      return lengths ? [{ tensor, lengths }] : [];
     });
   const [mask] = masks;
   const isOne = masks.every(({ lengths }) => lengths.join() === mask?.lengths.join());
   if (!mask || !isOne) return undefined;
-  const [batch, length] = mask.shape;
+  const [batch, length] = mask.tensor.shape;
   const padded: Layout = {
     kind: "padded",
     lengths: mask.lengths,
@@ -40,7 +40,6 @@ export function withInferredPadding(reference: Observation): InferredPadding | u
   const isPadded = ({ key, shape }: ObservedTensor): boolean =>
     given.has(key) && shape[0] === batch && shape[1] === length;
   if (!all.some((tensor) => tensor !== mask.tensor && isPadded(tensor))) return undefined;
-  const whole = new Set<TensorKey>(outputs.map(({ tensor }) => tensor));
   const layouts = propagateLayouts({
     tensors: all.map((tensor) => ({
       id: tensor.key,
@@ -49,7 +48,7 @@ export function withInferredPadding(reference: Observation): InferredPadding | u
     })),
     ops: ops.map((op) => ({ ...op, attributes: op.attributes ?? {} })),
   });
-  for (const key of whole) layouts.delete(key);
+  for (const { tensor } of outputs) layouts.delete(tensor);
   if (layouts.size === 0) return undefined;
   const laidOut = all.map((tensor) => ({
     ...tensor,

@@ -10,7 +10,7 @@ import {
 import { enclosing, isSameCall, loopAround } from "./loops.js";
 import { beforeTheSame } from "./parallelReads.js";
 import type { ObservedOp, TensorKey } from "./observation.js";
-import { isRearrangement, isSelection } from "./rearrangement.js";
+import { isRearrangement, isSelection, isTurn } from "./rearrangement.js";
 import { linesOfParameter } from "./parameterLines.js";
 import { isDataOp } from "./segments.js";
 import { callKey, commonFrames, flowOf, ownerOf, type Flow } from "./sourceFlow.js";
@@ -128,7 +128,7 @@ function rearrangements(operand: TensorKey, context: LineContext): BlamedLine[] 
     }
     const site = maker.frames[0];
     const isWrong = layoutOf(tensor) === "other";
-    const isTurned = layoutOf(tensor) !== "same" && /permute|transpose|\.t$|\.T$/i.test(maker.kind);
+    const isTurned = layoutOf(tensor) !== "same" && isTurn(maker);
     if (site) found.push({ site, why: "lays the tensor out in another way", isWrong, isTurned });
     tensor = base;
   }

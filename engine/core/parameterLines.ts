@@ -1,7 +1,7 @@
 import type { Explanation, WrongRead } from "./explanation.js";
 import type { BlamedLine, LineContext } from "./lineContext.js";
 import type { TensorKey } from "./observation.js";
-import { isRearrangement, isSelection } from "./rearrangement.js";
+import { isRearrangement, isSelection, isTurn } from "./rearrangement.js";
 
 /** Where an operand is a parameter: the line that declares it, and those that read it. */
 export function linesOfParameter(
@@ -39,11 +39,7 @@ function behindViews(tensor: TensorKey, context: LineContext): TensorKey {
 function readsTurned({ candidate }: LineContext): boolean {
   const parameters = new Set(candidate.observation.parameters.map(({ tensor }) => tensor));
   return candidate.observation.ops.some(
-    ({ kind, constructedAt, inputs: [first] }) =>
-      first !== undefined &&
-      constructedAt === undefined &&
-      parameters.has(first) &&
-      /transpose|permute|\.t$|\.T$|\.mT$/i.test(kind),
+    (op) => op.constructedAt === undefined && parameters.has(op.inputs[0] ?? "") && isTurn(op),
   );
 }
 

@@ -14,6 +14,11 @@ export function isRearrangement(
   return count(tensor) === count(base) && words.test(maker.kind);
 }
 
+/** Whether an op changes the order of the axes. */
+export function isTurn({ kind }: ObservedOp): boolean {
+  return /transpose|permute|\.t$|\.T$|\.mT$/i.test(kind);
+}
+
 /** Whether an op takes a part of what it reads. */
 export function isSelection({ kind }: ObservedOp): boolean {
   return /slice|split|chunk|select|unbind|getitem|narrow/i.test(kind);

@@ -150,14 +150,13 @@ export function coverage(
   };
 }
 
-/** A segment's tensors that depend on some of them, the nearest first. */
-export function tensorsAfter(
+/** A segment's tensors that depend on some of them, the nearest first; looks no further than it is read. */
+export function* tensorsAfter(
   keys: readonly TensorKey[],
   segment: Segment,
   readersOf: ReadonlyMap<TensorKey, readonly ObservedOp[]>,
-): TensorKey[] {
+): Iterable<TensorKey> {
   const within = new Set(segment.ops);
-  const after: TensorKey[] = [];
   const open = [...keys];
   const seen = new Set(open);
   for (let key = open.shift(); key !== undefined; key = open.shift()) {
@@ -166,9 +165,8 @@ export function tensorsAfter(
         if (seen.has(output)) continue;
         seen.add(output);
         open.push(output);
-        after.push(output);
+        yield output;
       }
     }
   }
-  return after;
 }

@@ -4,7 +4,7 @@ import type { Judgement } from "../core/judge.js";
 import { align } from "../core/layouts.js";
 import { consumers, producers, type ObservedOp, type TensorKey } from "../core/observation.js";
 import { isRearrangement } from "../core/rearrangement.js";
-import { isDataOp, segmentGraph, segmentOf } from "../core/segments.js";
+import { isDataOp } from "../core/segments.js";
 import type { TensorValue } from "../core/tensorValue.js";
 import type { ValueMatch } from "../core/valueIndex.js";
 import { whereComputed } from "../core/whereComputed.js";
@@ -75,7 +75,6 @@ function startExplaining(
     otherTargets(judgement, options, operandsFor, (own) => wrongClasses.has(own));
   const readersOf = consumers(candidate);
   const makerOf = producers(reference);
-  const referenceGraph = segmentGraph(reference);
   let evaluations = 0;
 
   const given = new WeakMap<Judgement, ReadonlyMap<TensorKey, TensorValue>>();
@@ -170,18 +169,18 @@ function startExplaining(
     isExplained: (value: TensorValue | undefined) => number | undefined,
   ): Promise<ProvenExplanation | undefined> => {
     const { pair, segment } = judgement;
-    const others = new Set(operandsFor.matched);
-    others.delete(pair.reference);
-    const behind = segmentOf(pair.reference, others, referenceGraph);
-    const request = { replaced: replacedFor(judgement), parameters: repairs };
-    const outputs = segment.ops.flatMap((op) => onlyOutput(op) ?? []);
-    let products: Values | undefined;
-    let tried = 0;
-    for (const found of otherConstants(segment.ops, candidate, behind.ops, reference)) {
-      if (tried++ >= limits.constants || evaluations >= limits.inAll) break;
-      signal.throwIfAborted();
-      const { op, like, constant } = found;
-      products ??= await evaluateTrial(program, { ...request, outputs }, signal);
+    const { ops } = operandsFor.behind(pair.reference);
+    const found = [...otherConstants(segment.ops, candidate, ops, reference)];
+    const tried = found.slice(0, limits.constants);
+    if (tried.length === 0 || evaluations >= limits.inAll) return undefined;
+    const request = {
+      outputs: [...new Set(tried.flatMap(({ op }) => onlyOutput(op) ?? []))],
+      replaced: replacedFor(judgement),
+      parameters: repairs,
+    };
+    const products = await evaluateTrial(program, request, signal);
+    for (const { op, like, constant } of tried) {
+      if (evaluations >= limits.inAll) break;
       const product = onlyOutput(op) ?? "";
       const value = products.get(product);
       if (!value) continue;

@@ -1,8 +1,7 @@
 import type { Explanation } from "../core/explanation.js";
 import { sameBytes } from "../core/integerComparison.js";
 import type { Judgement } from "../core/judge.js";
-import type { Observation, TensorKey } from "../core/observation.js";
-import { segmentGraph, segmentOf } from "../core/segments.js";
+import { producers, type Observation, type TensorKey } from "../core/observation.js";
 import { sameShape } from "../core/shapes.js";
 import type { TensorValue } from "../core/tensorValue.js";
 import type { ValueIndex } from "../core/valueIndex.js";
@@ -23,16 +22,14 @@ const mostExchanges = 6;
 export function startHypotheses(
   reference: Observation,
   index: ValueIndex,
-  { exists, leadsTo, matched, slotsOf, viewsIn, fittedTo, ownValue }: Operands,
+  { exists, leadsTo, behind, slotsOf, viewsIn, fittedTo, ownValue }: Operands,
   readsTooEarly: Walk["readsTooEarly"],
 ): (judgement: Judgement) => Iterable<Hypothesis> {
-  const referenceGraph = segmentGraph(reference);
+  const makerOf = producers(reference);
   function* hypotheses(judgement: Judgement): Iterable<Hypothesis> {
     const { pair, segment } = judgement;
     const slots = slotsOf(segment);
-    const others = new Set(matched);
-    others.delete(pair.reference);
-    const read = segmentOf(pair.reference, others, referenceGraph);
+    const read = behind(pair.reference);
     const between = read.ops.flatMap((op) => op.outputs).filter((key) => key !== pair.reference);
     const ownClass = index.classOf(pair.reference);
     const isOther = (key: TensorKey): boolean =>
@@ -71,7 +68,7 @@ export function startHypotheses(
     }
     if (open.length > 1) yield* wrongTogether(slots, open);
     // As the op reads them: what enters the steps before may be laid out otherwise.
-    const direct = referenceGraph.producerOf.get(pair.reference)?.inputs ?? [];
+    const direct = makerOf.get(pair.reference)?.inputs ?? [];
     const unread = direct.filter((key) => !reads.has(key));
     const isOpen = unread.every((key) => open.includes(key));
     if (unread.length > 1 && !isOpen) yield* wrongTogether(slots, unread);

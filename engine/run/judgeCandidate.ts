@@ -36,6 +36,8 @@ export interface Judged {
   readonly paddedBy?: string;
 }
 
+type IndexedReference = Pick<Judged, "reference" | "index">;
+
 interface JudgeOptions {
   readonly rules: ComparisonRules;
   readonly signal: AbortSignal;
@@ -52,22 +54,23 @@ export async function judgeCandidate(
   parameters: ParameterComparison,
   { rules, signal }: Pick<JudgeOptions, "rules" | "signal">,
 ): Promise<Judged> {
-  const indexOf = (side: Observation) => indexValues(side, keptWithoutTwin(side, parameters));
-  const judgeWith = (side: ObservedImplementation): Promise<Judged> =>
-    judgeWithLeftovers(side, candidate, parameters, {
-      rules,
-      signal,
-      index: indexOf(side.observation),
-    });
-  const padding = withInferredPadding(reference.observation);
-  const found = (side: Observation): number => foundIn(indexOf(side), candidate.observation);
-  const isPadded = padding && found(padding.observation) >= found(reference.observation);
-  const side = isPadded ? { ...reference, observation: padding.observation } : reference;
+  const indexed = (observation: Observation): IndexedReference => ({
+    reference: { ...reference, observation },
+    index: indexValues(observation, keptWithoutTwin(observation, parameters)),
+  });
+  const judgeWith = ({ reference: side, index }: IndexedReference): Promise<Judged> =>
+    judgeWithLeftovers(side, candidate, parameters, { rules, signal, index });
+  const found = ({ index }: IndexedReference): number => foundIn(index, candidate.observation);
+  const whole = indexed(reference.observation);
+  const inferred = withInferredPadding(reference.observation);
+  const padded = inferred && { ...indexed(inferred.observation), paddedBy: inferred.mask };
+  const isPadded = padded !== undefined && found(padded) >= found(whole);
+  const side = isPadded ? padded : whole;
   const first = await judgeWith(side);
-  const judged = isPadded ? { ...first, paddedBy: padding.mask } : first;
-  const observation = expandFused(side.observation, fusedBehindOrigins(judged));
+  const judged = isPadded ? { ...first, paddedBy: padded.paddedBy } : first;
+  const observation = expandFused(side.reference.observation, fusedBehindOrigins(judged));
   if (!observation) return judged;
-  const again = { ...judged, ...(await judgeWith({ ...side, observation })) };
+  const again = { ...judged, ...(await judgeWith(indexed(observation))) };
   // What the op as a whole was found to introduce must not be lost among its steps.
   return again.judgements.some(({ verdict }) => verdict === "origin") ? again : judged;
 }
@@ -106,7 +109,7 @@ function fusedBehindOrigins({ judgements, pairing, reference }: Judged): Set<Obs
     judgements
       .filter(({ verdict, segment }) => verdict === "origin" && segment.ops.length > 1)
       // A parameter that was not copied is no step that was left out.
-      .filter(({ introducedByOps, gate }) => !((introducedByOps ?? NaN) <= fromWire(gate.value)))
+      .filter((judgement) => !isOfParameters(judgement))
       .flatMap(({ pair }) => segmentOf(pair.reference, matched, graph).ops)
       .filter(isFused),
   );
@@ -138,10 +141,7 @@ async function judgeWithLeftovers(
   const judgedAgain = new Map(again.judgements.map((j) => [j.pair.candidate, j]));
   const areExplained = suspects.every(({ pair }) => {
     const judgement = judgedAgain.get(pair.candidate);
-    return (
-      judgement?.introducedByOps !== undefined &&
-      judgement.introducedByOps <= fromWire(judgement.gate.value)
-    );
+    return judgement !== undefined && isOfParameters(judgement);
   });
   return areExplained ? again : compared;
 }
@@ -173,12 +173,16 @@ export async function judgeInOrder(
 /** Each is a comparison of its own. */
 const mostOrders = 4;
 
+/** Whether nothing is left of what a pair introduces with the parameters that it should have. */
+function isOfParameters({ introducedByOps, gate }: Judgement): boolean {
+  return introducedByOps !== undefined && introducedByOps <= fromWire(gate.value);
+}
+
 /** What differs by its ops, with the parameters that it should have. */
 function unexplained({ judgements }: Judged): Set<TensorKey> {
   return new Set(
     judgements
-      .filter(({ verdict }) => verdict === "origin")
-      .filter(({ introducedByOps, gate }) => !((introducedByOps ?? NaN) <= fromWire(gate.value)))
+      .filter((judgement) => judgement.verdict === "origin" && !isOfParameters(judgement))
       .map(({ pair }) => pair.candidate),
   );
 }

@@ -1,9 +1,9 @@
 import type { WrongRead } from "../core/explanation.js";
-import { producers, type Observation, type TensorKey } from "../core/observation.js";
+import type { Observation, TensorKey } from "../core/observation.js";
 import type { TensorPair } from "../core/pairing.js";
 import type { ParameterFinding } from "../core/parameters.js";
 import { isRearrangement } from "../core/rearrangement.js";
-import type { Segment } from "../core/segments.js";
+import { segmentGraph, segmentOf, type Segment } from "../core/segments.js";
 import { sameShape } from "../core/shapes.js";
 import type { TensorValue } from "../core/tensorValue.js";
 import type { ValueIndex } from "../core/valueIndex.js";
@@ -31,8 +31,8 @@ export interface Slot extends Omit<WrongRead, "wanted"> {
 /** What the candidate's ops read, and what they could read instead. */
 export interface Operands {
   readonly pairOf: ReadonlyMap<TensorKey, TensorPair>;
-  /** Paired tensors of the reference. */
-  readonly matched: ReadonlySet<TensorKey>;
+  /** The reference's ops between a paired tensor and the paired ones before it. */
+  readonly behind: (reference: TensorKey) => Segment;
   /** Whether the candidate has a tensor, input or parameter with the values of one of the reference's. */
   readonly exists: (reference: TensorKey) => boolean;
   readonly classOf: (reference: TensorKey) => string;
@@ -139,13 +139,19 @@ export function operandsOf({
     );
   };
 
-  const makerOf = producers(reference);
+  const graph = segmentGraph(reference);
+  const behind = (key: TensorKey): Segment => {
+    const others = new Set(matched);
+    others.delete(key);
+    return segmentOf(key, others, graph);
+  };
+
   /** Whether the reference makes one tensor out of the other. */
   function leadsTo(from: TensorKey, to: TensorKey): boolean {
     const seen = new Set([to]);
     const open = [to];
     while (open.length > 0) {
-      for (const input of makerOf.get(open.pop() as TensorKey)?.inputs ?? []) {
+      for (const input of graph.producerOf.get(open.pop() as TensorKey)?.inputs ?? []) {
         if (input === from || (index.classOf(input) ?? input) === index.classOf(from)) return true;
         if (!seen.has(input)) open.push(input);
         seen.add(input);
@@ -156,7 +162,7 @@ export function operandsOf({
 
   return {
     pairOf,
-    matched,
+    behind,
     exists: (key) =>
       referenceValues.has(key) || matched.has(key) || matchedClasses.has(index.classOf(key)),
     leadsTo,

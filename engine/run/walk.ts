@@ -21,6 +21,7 @@ import {
   segmentGraph,
   segmentOf,
   tensorsAfter,
+  type Segment,
 } from "../core/segments.js";
 import { sameShape } from "../core/shapes.js";
 import type { TensorValue } from "../core/tensorValue.js";
@@ -111,7 +112,6 @@ export function startWalk({
   const options = counterpartOptions({ reference, candidate, index, pairs, parameters: given });
   const precision = mantissaBits(implementationPrecision(candidate));
   const readsTooEarly = new Map<TensorKey, ReadTooEarly>();
-  const isKept = (key: TensorKey): boolean => candidate.tensors.get(key)?.value !== undefined;
   let evaluations = 0;
 
   const onReference: Walk["onReference"] = (ends) => {
@@ -262,9 +262,7 @@ export function startWalk({
     question: Question,
   ): Promise<Counterpart> {
     const shape = candidate.tensors.get(key)?.shape ?? [];
-    const next = tensorsAfter([key], question.segment, readers)
-      .filter(isKept)
-      .slice(0, limits.lookAhead)
+    const next = keptAfter([key], question.segment)
       .filter((other) => !pairs.has(other) && other !== question.pair.candidate)
       .filter((other) => sameShape(candidate.tensors.get(other)?.shape ?? [], shape))
       .slice(0, 2);
@@ -344,8 +342,7 @@ export function startWalk({
     if (own.size === 0) return 0;
     evaluations++;
     const keys = group.map(({ candidate: key }) => key);
-    const outputs =
-      after ?? tensorsAfter(keys, segment, readers).filter(isKept).slice(0, limits.lookAhead);
+    const outputs = after ?? keptAfter(keys, segment);
     const request = { outputs, replaced: given, parameters: repairs };
     const among = new Set([...between.unmatched, pair.reference]);
     const classes = new Set<string>();
@@ -365,6 +362,16 @@ export function startWalk({
       if (isEnd) isAll = true;
     }
     return classes.size + (isAll ? scoreOfAll : 0);
+  }
+
+  /** The nearest tensors with values that depend on some of them. */
+  function keptAfter(keys: readonly TensorKey[], segment: Segment): TensorKey[] {
+    const kept: TensorKey[] = [];
+    for (const key of tensorsAfter(keys, segment, readers)) {
+      if (candidate.tensors.get(key)?.value) kept.push(key);
+      if (kept.length === limits.lookAhead) break;
+    }
+    return kept;
   }
 
   function firstClass(

@@ -8,6 +8,8 @@ export interface LoopAxis {
   /** Elements from one position to the next. */
   readonly reference: number;
   readonly candidate: number;
+  /** By sample: the candidate's positions of the rows, if not 0, 1, 2, …. */
+  readonly places?: readonly (readonly number[])[];
 }
 
 /** Walks every sample's valid positions in the reference's axis order and joins neighbours into runs. */
@@ -39,8 +41,10 @@ export function collectRuns(
     const walk = (depth: number, reference: number, candidate: number): void => {
       if (depth === dense.axis) return add(reference, candidate, dense.length);
       const axis = axes[depth] as LoopAxis;
+      const places = axis.places?.[sample];
       for (let i = 0; i < (sizes[depth] as number); i++) {
-        walk(depth + 1, reference + i * axis.reference, candidate + i * axis.candidate);
+        const place = places ? (places[i] as number) : i;
+        walk(depth + 1, reference + i * axis.reference, candidate + place * axis.candidate);
       }
     };
     walk(0, base.reference, base.candidate);
@@ -56,8 +60,8 @@ function contiguousFrom(
   let length = 1;
   let axis = axes.length;
   while (axis > 0) {
-    const { reference, candidate } = axes[axis - 1] as LoopAxis;
-    if (reference !== length || candidate !== length) break;
+    const { reference, candidate, places } = axes[axis - 1] as LoopAxis;
+    if (places || reference !== length || candidate !== length) break;
     length *= sizes[axis - 1] as number;
     axis--;
   }

@@ -101,6 +101,12 @@ export function axisMapsOf(
     const map = first.map((_, axis) => (axis === dim ? "gone" : axis > dim ? axis - 1 : axis));
     return { maps: [map], keepsZero: "anyInput", keepsPad: true };
   }
+  if (name === "group_norm") {
+    // Groups of the second axis are normalized over all axes behind it.
+    return { maps: [first.map((_, axis) => (axis < 2 ? axis : "changed"))], keepsZero: "never" };
+  }
+  const lookedUp = name === "getitem" ? lookUpMaps(attributes["index"], inputs, output) : undefined;
+  if (lookedUp) return { maps: lookedUp, keepsZero: "never" };
   if (parts.has(name)) {
     // Only a cut through the last axis leaves rows whole. Any other indexing is not followed, least of all by a tensor,
     // which may permute an axis and keep its size.
@@ -218,6 +224,27 @@ function einsumMaps(
   return terms.map((term) =>
     [...term].map((letter) => (right.includes(letter) ? right.indexOf(letter) : "gone")),
   );
+}
+
+/** `table[:, ids]`: the axes of the ids come in the place of the one that they index. */
+function lookUpMaps(
+  index: unknown,
+  [table, ids, ...others]: readonly (Shape | undefined)[],
+  output: Shape,
+): AxisMap[] | undefined {
+  if (!table || !ids || others.length > 0) return undefined;
+  const places = index === undefined ? [{ operand: 1 }] : index;
+  if (!Array.isArray(places) || output.length !== table.length - 1 + ids.length) return undefined;
+  const at = places.length - 1;
+  const isLast = JSON.stringify(places[at]) === JSON.stringify({ operand: 1 });
+  const isWhole = (place: unknown): boolean =>
+    JSON.stringify(place) === JSON.stringify({ slice: [null, null, null] });
+  if (!isLast || !places.slice(0, at).every(isWhole)) return undefined;
+  if (!ids.every((size, axis) => output[at + axis] === size)) return undefined;
+  return [
+    table.map((_, axis) => (axis < at ? axis : axis === at ? "gone" : axis + ids.length - 1)),
+    ids.map((_, axis) => at + axis),
+  ];
 }
 
 function reductionMap(

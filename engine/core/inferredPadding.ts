@@ -61,8 +61,10 @@ export function withInferredPadding(reference: Observation): InferredPadding | u
   };
 }
 
-/** How many ones each row begins with, if nothing but zeros follows, and at least one row has some of these. */
-function lengthsOf({ shape, value }: ObservedTensor): number[] | undefined {
+/**
+ * How many ones each row of a mask [B, N] begins with, if nothing but zeros follows, and at least one row has some of these.
+ */
+export function lengthsOf({ shape, value }: ObservedTensor): number[] | undefined {
   const [batch = 0, length = 0] = shape;
   if (shape.length !== 2 || !value || elementCount(shape) === 0) return undefined;
   const elements = toFloat64(value);

@@ -42,16 +42,48 @@ export function propagateLayouts<Key>({ tensors, ops }: LayoutGraph<Key>): Map<K
   };
   for (const [id, layout] of declared) learn(id, layout);
 
-  for (const op of ops) {
-    const made = jaggedOperator(op, layouts);
-    for (const [position, output] of op.outputs.entries()) {
-      const shape = shapes.get(output);
-      if (!shape) continue;
-      if (made) learn(output, position === 0 ? made : undefined);
-      else learn(output, propagated(op, shape, layouts, shapes));
+  const forwards = (): void => {
+    for (const op of ops) {
+      const made = jaggedOperator(op, layouts);
+      for (const [position, output] of op.outputs.entries()) {
+        const shape = shapes.get(output);
+        if (!shape) continue;
+        if (made) learn(output, position === 0 ? made : undefined);
+        else learn(output, propagated(op, shape, layouts, shapes));
+      }
     }
-  }
+  };
+  forwards();
+  // What is packed late was rows of the same samples before: x, of which q is made, which is then padded.
+  let known: number;
+  do {
+    known = layouts.size;
+    for (const op of [...ops].reverse()) {
+      for (const [input, layout] of jaggedBefore(op, layouts, shapes)) {
+        if (!layouts.has(input)) learn(input, layout);
+      }
+    }
+    if (layouts.size > known) forwards();
+  } while (layouts.size > known);
   return layouts;
+}
+
+/** The inputs whose rows are those of a jagged result. */
+function jaggedBefore<Key>(
+  op: LayoutOp<Key>,
+  layouts: ReadonlyMap<Key, Layout>,
+  shapes: ReadonlyMap<Key, readonly number[]>,
+): [Key, Layout][] {
+  const [made] = op.outputs;
+  const layout = op.outputs.map((output) => layouts.get(output)).find((one) => one !== undefined);
+  const shape = made === undefined ? undefined : shapes.get(made);
+  if (!shape || layout?.kind !== "jagged") return [];
+  const inputShapes = op.inputs.map((id) => (id === null ? undefined : shapes.get(id)));
+  const rule = axisMapsOf(opName(op.kind), op.attributes, inputShapes, shape);
+  return op.inputs.flatMap((input, position): [Key, Layout][] => {
+    const hasRows = rule?.maps[position]?.[0] === 0 && inputShapes[position]?.[0] === shape[0];
+    return input !== null && hasRows ? [[input, layout]] : [];
+  });
 }
 
 /** The last part of an op's kind without underscores: "Tensor.__mul__" is "mul", "torch.nn.functional.silu" is "silu". */

@@ -13,7 +13,8 @@ import {
   type View,
   type ViewAxis,
 } from "./layoutViews.js";
-import { sameShape, stridesOf } from "./shapes.js";
+import { offsetsOf, sameShape, stridesOf } from "./shapes.js";
+import type { RowPlacement } from "./rowPlacement.js";
 import type { TensorValue } from "./tensorValue.js";
 
 export { checkLayout, type LayoutFinding } from "./layoutChecks.js";
@@ -22,6 +23,8 @@ export { paddingLeak, paddingRegion, type PaddingLeak, type PaddingRegion } from
 export interface LaidOut {
   readonly shape: readonly number[];
   readonly layout?: Layout | undefined;
+  /** Where the other side keeps the rows. */
+  readonly placement?: RowPlacement | undefined;
 }
 
 export type Aligned =
@@ -45,7 +48,7 @@ export function identityAlignment(shape: readonly number[]): Alignment {
 /**
  * Finds how the reference's valid elements lie in the candidate, or says why no declared layout explains the shapes.
  * Known transforms: jagged and padded either way, padded widths that differ, padding on two axes, the last axis split into
- * heads or merged from them, and a permutation that the caller declares: `candidate.transpose(permutation)` has the
+ * heads or merged from them, rows that a placement says lie elsewhere than at the front, and a permutation that the caller declares: `candidate.transpose(permutation)` has the
  * reference's axis order. A candidate without a layout takes the samples' lengths from the reference's. Nothing is
  * broadcast, no permutation is guessed, and an equal number of elements explains nothing.
  */
@@ -83,14 +86,15 @@ export function align(
         ok: false,
         reason: "the two sides declare samples of other lengths",
       };
-    const loops = loopAxes(r, c);
+    const placement = c.kind === "padded" && !candidate.layout ? reference.placement : undefined;
+    const loops = loopAxes(r, c, placement);
     if (!loops) continue;
     const runs = collectRuns(
       lengths.map((_, b) => ({ reference: r.base(b), candidate: c.base(b) })),
       lengths,
       loops.axes,
     );
-    const transform = [name, loops.regrouped, options.permutation && "permuted"]
+    const transform = [name, loops.placed, loops.regrouped, options.permutation && "permuted"]
       .filter((part) => part !== undefined && part !== "")
       .join(", ");
     return {
@@ -204,12 +208,6 @@ function interpretations(
   }
 }
 
-function offsetsOf(lengths: readonly number[]): number[] {
-  const offsets = [0];
-  for (const length of lengths) offsets.push((offsets.at(-1) as number) + length);
-  return offsets;
-}
-
 function commonLengths(r: View, c: View): readonly number[] | undefined {
   if (!r.lengths || !c.lengths) return r.samples === c.samples ? [0] : undefined;
   return sameShape(r.lengths, c.lengths) ? r.lengths : undefined;
@@ -219,7 +217,8 @@ function commonLengths(r: View, c: View): readonly number[] | undefined {
 function loopAxes(
   r: View,
   c: View,
-): { axes: readonly LoopAxis[]; regrouped: string | undefined } | undefined {
+  placement: RowPlacement | undefined,
+): { axes: readonly LoopAxis[]; regrouped?: string; placed?: string } | undefined {
   const difference = c.axes.length - r.axes.length;
   const split = difference === 1 ? splitLast(r.axes, c.axes) : r.axes;
   const merged = difference === -1 ? splitLast(c.axes, r.axes) : c.axes;
@@ -237,11 +236,13 @@ function loopAxes(
       ragged: a.ragged,
       reference: a.stride,
       candidate: b.stride,
+      ...(b.ragged && b.size === placement?.width && { places: placement.positions }),
     });
   }
   const regrouped =
     difference === 1 ? "heads split" : difference === -1 ? "heads merged" : undefined;
-  return { axes, regrouped };
+  const isPlaced = axes.some(({ places }) => places !== undefined);
+  return { axes, ...(regrouped && { regrouped }), ...(isPlaced && { placed: "rows placed" }) };
 }
 
 /** [.., H·d] as [.., H, d], where `like` has those last two axes. At least one axis must lie before them. */

@@ -1,5 +1,6 @@
 import type { Site } from "../protocol/report.js";
 import type { DType, Layout } from "../protocol/tensor.js";
+import type { RowPlacement } from "./rowPlacement.js";
 import type { TensorValue } from "./tensorValue.js";
 
 /**
@@ -46,6 +47,8 @@ export interface ObservedTensor {
   readonly dtype: DType;
   readonly shape: readonly number[];
   readonly layout: Layout;
+  /** Where the implementation that it is compared with keeps its rows, if not at the front. */
+  readonly placement?: RowPlacement;
   /** Absent when it was not observed. */
   readonly value?: TensorValue;
   /** relL2 between two runs of the implementation; 0 when bit-identical. */

@@ -24,3 +24,10 @@ export function stridesOf(shape: readonly number[]): number[] {
 export function sameShape(a: readonly number[], b: readonly number[]): boolean {
   return a.length === b.length && a.every((size, axis) => size === b[axis]);
 }
+
+/** Where each sample's rows begin in a jagged tensor, and where the last one's end. */
+export function offsetsOf(lengths: readonly number[]): number[] {
+  const offsets = [0];
+  for (const length of lengths) offsets.push((offsets.at(-1) as number) + length);
+  return offsets;
+}

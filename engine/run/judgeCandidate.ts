@@ -19,6 +19,7 @@ import { fromWire } from "../protocol/wire.js";
 import type { ObservedImplementation } from "./observe.js";
 import { pairByValue } from "./pairByValue.js";
 import type { Walk } from "./walk.js";
+import { withRowPlacement } from "../core/rowPlacement.js";
 import { replayCandidate, runReplaced, type ReplayWithRepairs } from "./replay.js";
 
 /** Pairs with their verdicts, and what they were judged by. */
@@ -54,10 +55,13 @@ export async function judgeCandidate(
   parameters: ParameterComparison,
   { rules, signal }: Pick<JudgeOptions, "rules" | "signal">,
 ): Promise<Judged> {
-  const indexed = (observation: Observation): IndexedReference => ({
-    reference: { ...reference, observation },
-    index: indexValues(observation, keptWithoutTwin(observation, parameters)),
-  });
+  const indexed = (laidOut: Observation): IndexedReference => {
+    const observation = withRowPlacement(laidOut, candidate.observation);
+    return {
+      reference: { ...reference, observation },
+      index: indexValues(observation, keptWithoutTwin(observation, parameters)),
+    };
+  };
   const judgeWith = ({ reference: side, index }: IndexedReference): Promise<Judged> =>
     judgeWithLeftovers(side, candidate, parameters, { rules, signal, index });
   const found = ({ index }: IndexedReference): number => foundIn(index, candidate.observation);

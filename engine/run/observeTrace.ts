@@ -1,6 +1,7 @@
 import path from "node:path";
 import { propagateLayouts } from "../core/layoutPropagation.js";
 import type { ObservedOp, ObservedTensor, TensorKey } from "../core/observation.js";
+import { withPackedLayouts } from "../core/packedLayouts.js";
 import type { Site } from "../protocol/report.js";
 import type { TraceFile } from "../protocol/trace.js";
 import { fromWire } from "../protocol/wire.js";
@@ -71,7 +72,7 @@ export async function observeTrace({
       kind: trace.framework === "torch" ? "torch" : "trace",
       framework: trace.framework,
       ranOn: trace.ranOn,
-      observation: {
+      observation: withPackedLayouts({
         ops,
         tensors,
         parameters: named.parameters.flatMap((parameter) => {
@@ -91,7 +92,7 @@ export async function observeTrace({
         }),
         inputs: ports(trace.inputs),
         outputs: ports(trace.outputs),
-      },
+      }),
       sources: trace.sources.map((source) => ({
         file: rebase(source.file, path.dirname(absolute), base),
         sha256: source.sha256,

@@ -215,8 +215,9 @@ export function counterpartOptions({
         other?.value !== undefined &&
         isFloat(other.dtype) === isFloat(own.dtype) &&
         other.shape.length === own.shape.length &&
-        // The same sizes in another order are a permutation.
-        !sameShape(other.shape.toSorted(), own.shape.toSorted())
+        // The same sizes in another order are a permutation, and padding to another width is none of either.
+        !sameShape(other.shape.toSorted(), own.shape.toSorted()) &&
+        !isOtherWidth(other, own.shape)
       );
     };
   }
@@ -272,6 +273,13 @@ export function counterpartOptions({
   }
 
   return { optionsFor, entering, readsMore, between, matched };
+}
+
+function isOtherWidth({ layout, shape }: ObservedTensor, own: readonly number[]): boolean {
+  return (
+    layout.kind === "padded" &&
+    layout.axes.some((axis) => own[axis] !== 1 && own[axis] !== shape[axis])
+  );
 }
 
 interface Cached {

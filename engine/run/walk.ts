@@ -240,11 +240,24 @@ export function startWalk({
         const score = await scoreOf([{ candidate: key, match }], question);
         // The mean of what goes in is the mean of what goes in, whatever stands in between.
         const least = rank !== 1 ? 0 : isFar(key, question) ? scoreOfAll : leastOfExtra;
-        if (score > Math.max(least, best?.score ?? 0)) best = { match, rank, score };
+        if (score <= Math.max(least, best?.score ?? 0)) continue;
+        if (match.alignment || (await fitsEverywhere(key, match))) best = { match, rank, score };
       }
       if (best) return furtherOn({ candidate: key, ...best }, question);
     }
     return undefined;
+  }
+
+  /** Whether all ops run with a tensor of another shape in place: a range of another length mends one and breaks the next. */
+  async function fitsEverywhere(key: TensorKey, match: Counterpart["match"]): Promise<boolean> {
+    const pair = { ...match, candidate: key, fitsInPlace: true };
+    const value = substitutionFor(pair, reference, candidate);
+    if (!value) return false;
+    const outputs = [...graph.producerOf.keys()].filter((one) => candidate.tensors.get(one)?.value);
+    const replaced = new Map([...replacements(pairs.keys()), [key, value]]);
+    evaluations++;
+    const made = await evaluateTrial(program, { outputs, replaced, parameters: repairs }, signal);
+    return made.size > 0;
   }
 
   /** What went in many ops ago is not what should come out, unless that explains it all. */

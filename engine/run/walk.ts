@@ -4,7 +4,6 @@ import {
   type Counterpart,
   type Option,
   type Question,
-  type Supposed,
 } from "./counterpartOptions.js";
 import { elementCount, mantissaBits } from "../core/dtypes.js";
 import { isFaulty } from "../core/origins.js";
@@ -29,6 +28,7 @@ import type { ValueIndex, ValueMatch } from "../core/valueIndex.js";
 import { differs, isSameTensor } from "./differs.js";
 import { evaluateTrial, type Program, type Values } from "./program.js";
 import { fittedParameters, substitutionFor } from "./replay.js";
+import { supposedByLine } from "./supposedByLine.js";
 
 /** How far a hypothesis is followed, and how many are tried: a fault must not cost more than the comparison itself. */
 const limits = {
@@ -300,26 +300,8 @@ export function startWalk({
     pending: readonly TensorKey[],
     question: Question,
   ): Promise<readonly Counterpart[]> {
-    const byLine = new Map<string, Supposed[]>();
-    for (const key of pending.slice(0, limits.together)) {
-      const maker = graph.producerOf.get(key);
-      const site = maker?.frames[0];
-      const own = options.entering(key, segmentOf(key, question.cuts, graph));
-      const found = options.optionsFor(key, question);
-      const likely = found.filter(({ rank }) => rank === 0).map(({ match: m }) => m);
-      const match =
-        likely[0] ??
-        (own.length === 1 ? own[0] : undefined) ??
-        onlyOne(found.filter(({ match: m }) => options.readsMore(m.reference, key, question)))
-          ?.match;
-      if (!site || !match) continue;
-      const line = `${site.file}:${site.line} ${maker.kind}`;
-      const one = { candidate: key, match, likely };
-      const known = byLine.get(line);
-      if (known) known.push(one);
-      else byLine.set(line, [one]);
-    }
-    for (const all of byLine.values()) {
+    const supposed = supposedByLine(pending.slice(0, limits.together), question, options, graph);
+    for (const all of supposed) {
       const sure = all.filter(({ likely }) => likely.length > 0);
       const each = eachItsOwn(sure);
       for (const group of [sure, each, ...(sure.length < all.length ? [all] : [])]) {
@@ -401,8 +383,4 @@ export function startWalk({
 /** Single numbers say nothing. */
 function isTellable(tensor: ObservedTensor | undefined): boolean {
   return tensor !== undefined && elementCount(tensor.shape) > 1;
-}
-
-function onlyOne<T>(items: readonly T[]): T | undefined {
-  return items.length === 1 ? items[0] : undefined;
 }

@@ -171,9 +171,13 @@ export function counterpartOptions({
       const ownClass = index.classOf(paired.reference);
       const fitting: readonly Option["match"][] = index.fitting(own);
       const others = [...ways.all].map((other) => ({ reference: other }));
-      return [...fitting, ...others.filter(isOfOtherShape(own))]
-        .filter(({ reference: r }) => ways.all.has(r) && index.classOf(r) === ownClass)
-        .map((match) => ({ match, rank: 0 }));
+      return (
+        [...fitting, ...others.filter(isOfOtherShape(own))]
+          // What one side lays out anew the other may keep as it is.
+          .filter(({ reference: r }) => ways.all.has(r) || r === paired.reference)
+          .filter(({ reference: r }) => index.classOf(r) === ownClass)
+          .map((match) => ({ match, rank: 0 }))
+      );
     }
     const rank = ({ reference: r }: ValueMatch): number =>
       haveSameInputs(key, r, question) || haveSameParameters(key, r) ? 0 : 3;

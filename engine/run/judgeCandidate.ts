@@ -76,7 +76,14 @@ export async function judgeCandidate(
   if (!observation) return judged;
   const again = { ...judged, ...(await judgeWith(indexed(observation))) };
   // What the op as a whole was found to introduce must not be lost among its steps.
-  return again.judgements.some(({ verdict }) => verdict === "origin") ? again : judged;
+  const spread = widestOrigin(again);
+  return spread > 0 && spread <= widestOrigin(judged) ? again : judged;
+}
+
+/** Of how many ops the least certain origin is one. */
+function widestOrigin({ judgements }: Judged): number {
+  const origins = judgements.filter(({ verdict }) => verdict === "origin");
+  return Math.max(0, ...origins.map(({ segment }) => segment.ops.length));
 }
 
 /** How many of the candidate's tensors hold what one of the reference's does. */
@@ -105,18 +112,25 @@ function keptWithoutTwin(
     .map(({ key }) => key);
 }
 
-/** Fused ops of the reference between the last paired tensors and one that differs because of several ops. */
+/**
+ * Fused ops of the reference between the last paired tensors and one that differs because of several ops, and the others
+ * of their lines: steps that one layer shows and the next one does not would make the next one look like the first.
+ */
 function fusedBehindOrigins({ judgements, pairing, reference }: Judged): Set<ObservedOp> {
   const graph = segmentGraph(reference.observation);
   const matched = new Set(pairing.pairs.map((pair) => pair.reference));
-  return new Set(
+  const lineOf = ({ kind, frames: [site] }: ObservedOp): string =>
+    `${kind} ${site?.file ?? ""}:${site?.line ?? ""}`;
+  const lines = new Set(
     judgements
       .filter(({ verdict, segment }) => verdict === "origin" && segment.ops.length > 1)
       // A parameter that was not copied is no step that was left out.
       .filter((judgement) => !isOfParameters(judgement))
       .flatMap(({ pair }) => segmentOf(pair.reference, matched, graph).ops)
-      .filter(isFused),
+      .filter(isFused)
+      .map(lineOf),
   );
+  return new Set(reference.observation.ops.filter((op) => isFused(op) && lines.has(lineOf(op))));
 }
 
 /**

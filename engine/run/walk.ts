@@ -136,10 +136,10 @@ export function startWalk({
     );
     for (const { candidate: own } of open) {
       for (const counterpart of wanted) {
-        if (evaluations++ >= limits.evaluations) return false;
         const paired = pairParameter(parameters, own.tensor, counterpart, "use");
         const repaired = fittedParameters(paired.findings.filter(isFaulty), () => false);
         if (!repaired.has(own.tensor)) continue;
+        if (evaluations++ >= limits.evaluations) return false;
         const made = await evaluateTrial(
           program,
           {
@@ -248,16 +248,25 @@ export function startWalk({
     return undefined;
   }
 
-  /** Whether all ops run with a tensor of another shape in place: a range of another length mends one and breaks the next. */
+  /**
+   * Whether all ops run with a tensor of another shape in place, and results keep their shapes or get the reference's: a
+   * range of another length mends one op and breaks the next.
+   */
   async function fitsEverywhere(key: TensorKey, match: Counterpart["match"]): Promise<boolean> {
     const pair = { ...match, candidate: key, fitsInPlace: true };
     const value = substitutionFor(pair, reference, candidate);
     if (!value) return false;
     const outputs = [...graph.producerOf.keys()].filter((one) => candidate.tensors.get(one)?.value);
     const replaced = new Map([...replacements(pairs.keys()), [key, value]]);
+    for (const output of candidate.outputs) replaced.delete(output.tensor);
     evaluations++;
     const made = await evaluateTrial(program, { outputs, replaced, parameters: repairs }, signal);
-    return made.size > 0;
+    return candidate.outputs.every(({ tensor }) => {
+      const twin = pairs.get(tensor)?.reference;
+      const wanted = [candidate.tensors.get(tensor), twin && reference.tensors.get(twin)];
+      const shape = made.get(tensor)?.shape;
+      return shape && wanted.some((one) => one && sameShape(one.shape, shape));
+    });
   }
 
   /** What went in many ops ago is not what should come out, unless that explains it all. */

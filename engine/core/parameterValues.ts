@@ -1,5 +1,5 @@
 import { elementCount, fromFloat64, isFloat, toFloat64 } from "./dtypes.js";
-import { sameShape } from "./shapes.js";
+import { isRegrouped, sameShape } from "./shapes.js";
 import type { TensorValue } from "./tensorValue.js";
 
 export interface Relation {
@@ -68,9 +68,9 @@ function roundedTo(dtype: TensorValue["dtype"], values: Float64Array): Float64Ar
   return toFloat64({ dtype, shape: [values.length], bytes: fromFloat64(values, dtype) });
 }
 
-/** In another shape, where the two differ in nothing but axes of size 1. */
+/** In another shape, where the two differ in nothing but axes of size 1 and axes that one side splits. */
 export function inShapeOf(value: TensorValue, shape: readonly number[]): TensorValue | undefined {
-  return sameShape(squeezed(value).shape, squeezed({ ...value, shape }).shape)
+  return isRegrouped(squeezed(value).shape, squeezed({ ...value, shape }).shape)
     ? { ...value, shape }
     : undefined;
 }

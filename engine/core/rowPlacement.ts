@@ -66,6 +66,8 @@ function placementOf(
     .filter((tensor) => tensor !== undefined)
     .filter(({ shape, dtype }) => shape.length === 3 && isFloat(dtype))
     .filter(({ shape: [batch, n = 0] }) => batch === lengths.length && n >= longest);
+  let best: { readonly known: number; readonly placement?: RowPlacement } = { known: 0 };
+  const rows = lengths.reduce((sum, length) => sum + length, 0);
   for (const tensor of others.slice(0, mostTensors)) {
     const n = tensor.shape[1] as number;
     const layout: Layout = { kind: "padded", lengths: [], batchAxis: 0, axes: [1], pad: 0 };
@@ -74,13 +76,15 @@ function placementOf(
     for (const ours of sides.slice(0, mostTensors)) {
       if (ours.width !== theirs.width) continue;
       const found = foundRows(ours, theirs, lengths, n);
-      if (!found) continue;
-      const { isAtFront, positions } = arranged(found, lengths, n);
-      if (isAtFront) return undefined;
-      if (positions) return { width: n, positions };
+      // Positions at the end look all alike, so a tensor of which every row is found says most.
+      if (!found || found.known <= best.known) continue;
+      const { isAtFront, positions } = arranged(found.positions, lengths, n);
+      if (isAtFront) best = { known: found.known };
+      else if (positions) best = { known: found.known, placement: { width: n, positions } };
+      if (best.known === rows) return best.placement;
     }
   }
-  return undefined;
+  return best.placement;
 }
 
 function rowsOf({ value, shape, dtype }: ObservedTensor, layout: Layout): Rows | undefined {
@@ -110,7 +114,7 @@ function foundRows(
   theirs: Rows,
   lengths: readonly number[],
   n: number,
-): (number | undefined)[][] | undefined {
+): { readonly known: number; readonly positions: (number | undefined)[][] } | undefined {
   const { width, tolerance } = ours;
   const isSame = (a: number, b: number): boolean => {
     for (let i = 0; i < width; i++) {
@@ -139,7 +143,7 @@ function foundRows(
     // A look at a few samples says whether the rest is worth it.
     if (rows >= 8 && known === 0) return undefined;
   }
-  return known * 2 >= rows ? found : undefined;
+  return known * 2 >= rows ? { known, positions: found } : undefined;
 }
 
 type Arrangement = (row: number, length: number) => number;

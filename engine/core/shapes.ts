@@ -31,3 +31,16 @@ export function offsetsOf(lengths: readonly number[]): number[] {
   for (const length of lengths) offsets.push((offsets.at(-1) as number) + length);
   return offsets;
 }
+
+/** Whether one shape is the other with axes split: [15] and [3, 5], [6, 7, 7] and [2, 3, 7, 7]. The elements lie alike. */
+export function isRegrouped(a: readonly number[], b: readonly number[]): boolean {
+  const [coarse, fine] = a.length <= b.length ? [a, b] : [b, a];
+  let at = 0;
+  for (const size of coarse) {
+    let product = 1;
+    do product *= fine[at++] ?? NaN;
+    while (product < size);
+    if (product !== size) return false;
+  }
+  return fine.slice(at).every((size) => size === 1);
+}

@@ -27,6 +27,13 @@ export interface LaidOut {
   readonly placement?: RowPlacement | undefined;
 }
 
+export interface AlignOptions {
+  /** The order of the candidate's axes that is the reference's. */
+  readonly permutation?: readonly number[] | undefined;
+  /** Where values decide: any axis may be split in two or more on one side. */
+  readonly regroups?: boolean;
+}
+
 export type Aligned =
   | {
       readonly ok: true;
@@ -52,11 +59,7 @@ export function identityAlignment(shape: readonly number[]): Alignment {
  * reference's axis order. A candidate without a layout takes the samples' lengths from the reference's. Nothing is
  * broadcast, no permutation is guessed, and an equal number of elements explains nothing.
  */
-export function align(
-  reference: LaidOut,
-  candidate: LaidOut,
-  options: { readonly permutation?: readonly number[] | undefined } = {},
-): Aligned {
+export function align(reference: LaidOut, candidate: LaidOut, options: AlignOptions = {}): Aligned {
   const findings = [
     ...checkLayout(reference.layout, reference.shape),
     ...checkLayout(candidate.layout, candidate.shape),
@@ -75,7 +78,7 @@ export function align(
       ok: false,
       reason: "the declared permutation does not fit the candidate",
     };
-  const attempts = interpretations(reference, permuted);
+  const attempts = interpretations(reference, permuted, options.regroups ?? false);
   if (attempts.length === 0) {
     return { ok: false, reason: unexplained(reference, candidate) };
   }
@@ -87,7 +90,7 @@ export function align(
         reason: "the two sides declare samples of other lengths",
       };
     const placement = c.kind === "padded" && !candidate.layout ? reference.placement : undefined;
-    const loops = loopAxes(r, c, placement);
+    const loops = loopAxes(r, c, placement, options.regroups ?? false);
     if (!loops) continue;
     const runs = collectRuns(
       lengths.map((_, b) => ({ reference: r.base(b), candidate: c.base(b) })),
@@ -140,6 +143,7 @@ function inType(value: TensorValue, dtype: TensorValue["dtype"]): Uint8Array | u
 function interpretations(
   reference: LaidOut,
   candidate: Strided,
+  regroups: boolean,
 ): { r: View; c: View; name: string }[] {
   const source = {
     shape: reference.shape,
@@ -182,12 +186,14 @@ function interpretations(
               axes: [1],
               pad: 0,
             };
-    if (layout.kind === "padded" && fitsRank(layout)) {
-      found.push({
-        r,
-        c: paddedView(candidate, layout),
-        name: `${own.kind} → padded`,
-      });
+    const shift = candidate.shape.length - reference.shape.length;
+    for (const by of regroups && own.kind === "padded" && shift !== 0 ? [0, shift] : [0]) {
+      if (layout.kind !== "padded") continue;
+      const shifted = { ...layout, axes: layout.axes.map((axis) => axis + by) };
+      if (fitsRank(shifted)) {
+        const c = paddedView(candidate, shifted);
+        found.push({ r, c, name: `${own.kind} → padded` });
+      }
     }
   }
   return found;
@@ -202,6 +208,7 @@ function interpretations(
   function fitsRank(layout: Layout & { kind: "padded" }): boolean {
     const highest = Math.max(layout.batchAxis, ...layout.axes);
     return (
+      layout.axes.every((axis) => axis >= 0 && axis !== layout.batchAxis) &&
       highest < candidate.shape.length &&
       candidate.shape[layout.batchAxis] === layout.lengths.length
     );
@@ -213,20 +220,18 @@ function commonLengths(r: View, c: View): readonly number[] | undefined {
   return sameShape(r.lengths, c.lengths) ? r.lengths : undefined;
 }
 
-/** Matches the axes of both sides one by one; the last may be split into heads on one side. */
+/** Matches the axes of both sides one by one; some may be split on one side. */
 function loopAxes(
   r: View,
   c: View,
   placement: RowPlacement | undefined,
+  regroups: boolean,
 ): { axes: readonly LoopAxis[]; regrouped?: string; placed?: string } | undefined {
-  const difference = c.axes.length - r.axes.length;
-  const split = difference === 1 ? splitLast(r.axes, c.axes) : r.axes;
-  const merged = difference === -1 ? splitLast(c.axes, r.axes) : c.axes;
-  if (!split || !merged || split.length !== merged.length) return undefined;
+  const found = inHeads(r.axes, c.axes) ?? (regroups ? inParts(r.axes, c.axes) : undefined);
+  if (!found) return undefined;
   const axes: LoopAxis[] = [];
-  for (const [i, a] of split.entries()) {
-    const b = merged[i] as ViewAxis;
-    if (a.ragged !== b.ragged || (!a.ragged && a.size !== b.size)) return undefined;
+  for (const [i, a] of found.r.entries()) {
+    const b = found.c[i] as ViewAxis;
     axes.push({
       // A jagged side is as long as its samples; only a padded width can cut them short.
       size: Math.min(
@@ -239,10 +244,57 @@ function loopAxes(
       ...(b.ragged && b.size === placement?.width && { places: placement.positions }),
     });
   }
-  const regrouped =
-    difference === 1 ? "heads split" : difference === -1 ? "heads merged" : undefined;
+  const { regrouped } = found;
   const isPlaced = axes.some(({ places }) => places !== undefined);
   return { axes, ...(regrouped && { regrouped }), ...(isPlaced && { placed: "rows placed" }) };
+}
+
+interface CommonAxes {
+  readonly r: readonly ViewAxis[];
+  readonly c: readonly ViewAxis[];
+  readonly regrouped?: string;
+}
+
+/** As they are, or with the last one split into heads. */
+function inHeads(r: readonly ViewAxis[], c: readonly ViewAxis[]): CommonAxes | undefined {
+  const difference = c.length - r.length;
+  const split = difference === 1 ? splitLast(r, c) : r;
+  const merged = difference === -1 ? splitLast(c, r) : c;
+  if (!split || !merged || split.length !== merged.length) return undefined;
+  if (!split.every((a, i) => areAlike(a, merged[i] as ViewAxis))) return undefined;
+  if (difference === 0) return { r: split, c: merged };
+  return { r: split, c: merged, regrouped: difference === 1 ? "heads split" : "heads merged" };
+}
+
+function areAlike(a: ViewAxis, b: ViewAxis): boolean {
+  return a.ragged === b.ragged && (a.ragged || a.size === b.size);
+}
+
+/** Both with the axes of the side that splits more: [6, N, N] and [2, 3, N, N]. */
+function inParts(r: readonly ViewAxis[], c: readonly ViewAxis[]): CommonAxes | undefined {
+  const isSplit = c.length > r.length;
+  const [coarse, fine] = isSplit ? [r, c] : [c, r];
+  if (coarse.length === fine.length) return undefined;
+  const parts: ViewAxis[] = [];
+  const rest = [...fine];
+  for (const axis of coarse) {
+    let { size } = axis;
+    do {
+      const part = rest.shift();
+      if (!part || part.ragged !== axis.ragged) return undefined;
+      if (axis.ragged) {
+        parts.push(axis);
+        size = 1;
+      } else if (size % part.size === 0) {
+        size /= part.size;
+        parts.push({ size: part.size, stride: axis.stride * size, ragged: false });
+      } else return undefined;
+    } while (size > 1);
+  }
+  if (rest.some((part) => part.ragged || part.size !== 1)) return undefined;
+  const split = parts.concat(rest);
+  const regrouped = isSplit ? "axes split" : "axes merged";
+  return isSplit ? { r: split, c: fine, regrouped } : { r: fine, c: split, regrouped };
 }
 
 /** [.., H·d] as [.., H, d], where `like` has those last two axes. At least one axis must lie before them. */

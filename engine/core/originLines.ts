@@ -121,9 +121,9 @@ function linesOfOp(judgement: Judgement, context: LineContext): BlamedLine[] {
   ];
   const ops = dataOps(judgement, context).toReversed();
   lines.push(...indexLines(judgement, ops[0], context));
-  const isView = (op: ObservedOp): boolean => laysOut(op, context);
-  // What only lays out or selects is asked after what computes.
-  for (const op of [...ops.filter((one) => !isView(one)), ...ops.filter(isView)]) {
+  // What only lays out or selects is asked after what computes, and what a library does with it last.
+  const rank = (op: ObservedOp): number => (isFixedStep(op) ? 2 : laysOut(op, context) ? 1 : 0);
+  for (const op of ops.toSorted((a, b) => rank(a) - rank(b))) {
     const settings = op.constructedAt
       ? [{ site: op.constructedAt, why: "makes the layer with its settings" }]
       : [];
@@ -139,6 +139,14 @@ function linesOfOp(judgement: Judgement, context: LineContext): BlamedLine[] {
     if (hasFew) lines.push(...settings);
   }
   return lines;
+}
+
+/** A step of attention that has no settings: wrong results of it are those of what it reads. */
+function isFixedStep({ kind, wholeInputs }: ObservedOp): boolean {
+  return (
+    /attention(_forward)?:(scores|masked scores|weights)$/.test(kind) ||
+    (wholeInputs !== undefined && /attention$/.test(kind))
+  );
 }
 
 /** What has hardly more than its parameters, which are known. */

@@ -172,7 +172,8 @@ function fitsBetween(members: readonly Entry[], shape: readonly number[]): Fit[]
       elementCount(lead.tensor.shape) !== elementCount(shape)
     )
       continue;
-    const aligned = align(lead.tensor, { shape }, isIdentity ? {} : { permutation });
+    const order = isIdentity ? {} : { permutation };
+    const aligned = align(lead.tensor, { shape }, { ...order, regroups: true });
     if (!aligned.ok || aligned.findings.length > 0) continue;
     const { alignment } = aligned;
     // Padding may hold anything, but a part of a dense tensor is another quantity.

@@ -41,23 +41,22 @@ export interface ComparedCandidate {
 /** Compares one candidate with the reference: parameters first, then every pair, origins, proof and coverage. */
 export async function compareCandidate(
   original: ObservedImplementation,
-  candidate: ObservedImplementation,
+  whole: ObservedImplementation,
   { rules, signal, statementsOf, inputsAreKnown = false }: CompareOptions,
 ): Promise<ComparedCandidate> {
-  if (!inputsAreKnown) requireSameInputs(original, candidate);
-  const c = candidate.observation;
+  if (!inputsAreKnown) requireSameInputs(original, whole);
   const given = compareParameters(
     original.observation.parameters,
-    c.parameters,
+    whole.observation.parameters,
     rules.parameterPairs,
   );
   const { judged, explanations } = await explained(
-    await judgeCandidate(original, candidate, given, { rules, signal }),
-    candidate,
+    await judgeCandidate(original, whole, given, { rules, signal }),
     { rules, signal },
   );
-  const { reference, index, judgements, pairing, parameters, replay, segments } = judged;
+  const { reference, candidate, index, judgements, pairing, parameters, replay, segments } = judged;
   const r = reference.observation;
+  const c = candidate.observation;
 
   const pairOf = new Map(pairing.pairs.map((pair) => [pair.candidate, pair]));
   const findingOf = new Map(parameters.findings.map((f) => [f.candidate.tensor, f]));
@@ -103,7 +102,7 @@ export async function compareCandidate(
     parameters: reportParameters(reference, candidate, parameters),
     problems: [
       ...candidate.problems,
-      ...paddingProblems(judged.paddedBy),
+      ...layoutProblems(judged),
       ...parameterProblems(reference, candidate, parameters, found),
       ...declarationProblems(reference, candidate, parameters, pairing),
     ],
@@ -124,24 +123,23 @@ type Explanations = ReadonlyMap<TensorKey, ProvenExplanation>;
 /** Explains the origins; where an op's operands explain nothing, joined parameters may hold their parts in another order. */
 async function explained(
   judged: Judged,
-  candidate: ObservedImplementation,
   options: Pick<CompareOptions, "rules" | "signal">,
 ): Promise<{ judged: Judged; explanations: Explanations }> {
-  const explanations = await explain(judged, candidate, options.signal);
+  const explanations = await explain(judged, options.signal);
   const isOpen = judged.judgements.some(
     ({ verdict, pair }) => verdict === "origin" && !explanations.has(pair.candidate),
   );
-  const again = isOpen ? await judgeInOrder(judged, candidate, options) : judged;
+  const again = isOpen ? await judgeInOrder(judged, options) : judged;
   return again === judged
     ? { judged, explanations }
-    : { judged: again, explanations: await explain(again, candidate, options.signal) };
+    : { judged: again, explanations: await explain(again, options.signal) };
 }
 
 async function explain(
-  { reference, judgements, index, pairing, parameters, replay, readsTooEarly }: Judged,
-  { observation, program }: ObservedImplementation,
+  { reference, candidate, judgements, index, pairing, parameters, replay, readsTooEarly }: Judged,
   signal: AbortSignal,
 ): Promise<Explanations> {
+  const { observation, program } = candidate;
   if (!program || !replay) return new Map();
   return explainOrigins(judgements, {
     reference: reference.observation,
@@ -156,17 +154,40 @@ async function explain(
   });
 }
 
-function paddingProblems(mask: string | undefined): Problem[] {
-  return mask === undefined
-    ? []
-    : [
-        {
-          severity: "information",
-          code: "padding-inferred",
-          message: `${mask} begins with ones in every row: what lies behind them is taken as padding and not compared`,
-          nextStep: "The outputs are compared as a whole.",
-        },
-      ];
+/** What was found out about where rows lie. Nothing declares it, so the user must see it. */
+function layoutProblems({ paddedBy, reference, candidate }: Judged): Problem[] {
+  const problems: Problem[] = [];
+  const tell = (code: string, message: string, nextStep: string): void => {
+    problems.push({ severity: "information", code, message, nextStep });
+  };
+  if (paddedBy !== undefined) {
+    tell(
+      "padding-inferred",
+      `${paddedBy} begins with ones in every row: what lies behind them is taken as padding and not compared`,
+      "The outputs are compared as a whole.",
+    );
+  }
+  const placed = [...reference.observation.tensors.values()].find(({ placement }) => placement);
+  if (placed?.placement) {
+    const { positions, width } = placed.placement;
+    tell(
+      "rows-placed",
+      `by their contents, ${candidate.id} keeps the ${positions[0]?.length ?? 0} rows of the first sample at ${ranges(positions[0] ?? [])} of ${width} positions, and so on: rows are compared with those, and what lies at other positions is not compared`,
+      "The outputs are compared as a whole.",
+    );
+  }
+  return problems;
+}
+
+/** 0, 1, 2, 11 as "0–2, 11". */
+function ranges(positions: readonly number[]): string {
+  const found: [number, number][] = [];
+  for (const position of positions) {
+    const last = found.at(-1);
+    if (last?.[1] === position - 1) last[1] = position;
+    else found.push([position, position]);
+  }
+  return found.map(([from, to]) => (from === to ? `${from}` : `${from}–${to}`)).join(", ");
 }
 
 /** Pairs by value are no nearer than this: what is introduced below it, and is not needed for the proof, is no origin. */

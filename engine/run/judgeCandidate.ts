@@ -19,6 +19,7 @@ import { fromWire } from "../protocol/wire.js";
 import type { ObservedImplementation } from "./observe.js";
 import { pairByValue } from "./pairByValue.js";
 import type { Walk } from "./walk.js";
+import { withStepsOf } from "./writtenOut.js";
 import { withRowPlacement } from "../core/rowPlacement.js";
 import { replayCandidate, runReplaced, type ReplayWithRepairs } from "./replay.js";
 
@@ -26,6 +27,8 @@ import { replayCandidate, runReplaced, type ReplayWithRepairs } from "./replay.j
 export interface Judged {
   /** With the fused ops behind a difference written out. */
   readonly reference: ObservedImplementation;
+  /** With its attention written out, where a difference lies in it and around it. */
+  readonly candidate: ObservedImplementation;
   readonly index: ValueIndex;
   readonly judgements: readonly Judgement[];
   readonly pairing: Pairing;
@@ -73,11 +76,29 @@ export async function judgeCandidate(
   const first = await judgeWith(side);
   const judged = isPadded ? { ...first, paddedBy: padded.paddedBy } : first;
   const observation = expandFused(side.reference.observation, fusedBehindOrigins(judged));
-  if (!observation) return judged;
-  const again = { ...judged, ...(await judgeWith(indexed(observation))) };
-  // What the op as a whole was found to introduce must not be lost among its steps.
+  const again = observation && { ...judged, ...(await judgeWith(indexed(observation))) };
+  const best = again && isNarrower(again, judged) ? again : judged;
+  const { reference: expanded, index } = best;
+  const steps = withStepsOf(candidate, opsOfOrigins(best));
+  if (!steps) return best;
+  const options = { rules, signal, index };
+  const apart = { ...best, ...(await judgeWithLeftovers(expanded, steps, parameters, options)) };
+  return isNarrower(apart, best) ? apart : best;
+}
+
+/** What an op as a whole was found to introduce must not be lost among its steps. */
+function isNarrower(again: Judged, before: Judged): boolean {
   const spread = widestOrigin(again);
-  return spread > 0 && spread <= widestOrigin(judged) ? again : judged;
+  return spread > 0 && spread <= widestOrigin(before);
+}
+
+/** The candidate's ops of origins that several ops make. */
+function opsOfOrigins({ judgements }: Judged): Set<ObservedOp> {
+  return new Set(
+    judgements
+      .filter(({ verdict, segment }) => verdict === "origin" && segment.ops.length > 1)
+      .flatMap(({ segment }) => segment.ops),
+  );
 }
 
 /** Of how many ops the least certain origin is one. */
@@ -170,11 +191,10 @@ async function judgeWithLeftovers(
  */
 export async function judgeInOrder(
   compared: Judged,
-  candidate: ObservedImplementation,
   options: Pick<JudgeOptions, "rules" | "signal">,
 ): Promise<Judged> {
   let best = compared;
-  const { reference, index, parameters } = compared;
+  const { reference, candidate, index, parameters } = compared;
   const guesses = joinedInOtherOrder(parameters, reference.observation.parameters);
   let tried = 0;
   for (const guessed of guesses) {
@@ -243,6 +263,7 @@ async function judge(
     });
     return {
       reference,
+      candidate,
       index,
       judgements,
       pairing,

@@ -126,6 +126,29 @@ describe("propagateLayouts", () => {
     expect(trace.layout(residual)).toEqual(jaggedLayout);
   });
 
+  it("finds the rows that packed ones were made of, before they were packed", () => {
+    const trace = new TraceSketch();
+    const ids = trace.input([5]);
+    const x = trace.op("torch.nn.functional.embedding", [ids, trace.input([9, 6])], [5, 6]);
+    const norm = trace.op("torch.nn.functional.group_norm", [x, null, null], [5, 6]);
+    const packed = trace.op(
+      "Tensor.mul",
+      [norm, trace.input([5, 6], jaggedLayout as Layout)],
+      [5, 6],
+    );
+    for (const id of [ids, x, norm, packed]) expect(trace.layout(id)).toEqual(jaggedLayout);
+  });
+
+  it("follows a table that is looked up by padded positions", () => {
+    const trace = new TraceSketch();
+    const buckets = trace.input([2, 4, 4], paddedOn([1, 2]) as Layout);
+    const whole = { slice: [null, null, null] };
+    const index = [whole, { operand: 1 }];
+    const table = trace.input([3, 9]);
+    const bias = trace.op("torch.Tensor.__getitem__", [table, buckets], [3, 2, 4, 4], { index });
+    expect(trace.layout(bias)).toEqual({ ...paddedOn([2, 3], "NaN"), batchAxis: 1 });
+  });
+
   it("matmul keeps the rows of its left side and the columns of its right", () => {
     const trace = new TraceSketch();
     const x = trace.padded(6);

@@ -134,6 +134,38 @@ describe("align", () => {
     expect(transform({ shape: [4, 2, 3], layout: dense }, { shape: [4, 6] })).toBe("heads merged");
   });
 
+  it("splits any axis where values decide, and only on one side", () => {
+    const dense: Layout = { kind: "dense" };
+    const regrouped = (r: readonly number[], c: readonly number[], layout = dense) =>
+      align({ shape: r, layout }, { shape: c }, { regroups: true });
+    expect(regrouped([2, 3, 5, 5], [6, 5, 5])).toMatchObject({
+      ok: true,
+      alignment: { transform: "axes merged", count: 150 },
+    });
+    expect(regrouped([6, 5], [1, 2, 3, 5])).toMatchObject({
+      ok: true,
+      alignment: { transform: "axes split", count: 30 },
+    });
+    expect(align({ shape: [6, 5], layout: dense }, { shape: [1, 2, 3, 5] }).ok).toBe(false);
+    expect(regrouped([4, 6], [2, 2, 3, 2]).ok).toBe(true);
+    expect(regrouped([4, 6], [3, 4, 2]).ok).toBe(false);
+    expect(regrouped([4, 6], [2, 12]).ok).toBe(false);
+  });
+
+  it("keeps padded axes apart where others are merged", () => {
+    const layout: Layout = { kind: "padded", lengths: [2, 1], batchAxis: 0, axes: [3, 4], pad: 0 };
+    const aligned = align(
+      { shape: [2, 2, 3, 2, 2], layout },
+      { shape: [2, 6, 2, 2] },
+      { regroups: true },
+    );
+    if (!aligned.ok) throw new Error(aligned.reason);
+    expect(aligned.alignment.count).toBe(6 * 4 + 6);
+    // The first sample is whole; of the second one, one element of each head is valid.
+    expect(aligned.alignment.runs[0]).toEqual({ reference: 0, candidate: 0, length: 25 });
+    expect(aligned.alignment.runs[1]).toEqual({ reference: 28, candidate: 28, length: 1 });
+  });
+
   it("names the transform that it proved", () => {
     const r = { shape: [3, 4], layout: jagged([1, 2]) };
     expect(transform(r, { shape: [3, 4] })).toBe("identical");

@@ -1,5 +1,6 @@
 import type { Observation, ObservedOp, ObservedTensor, TensorKey } from "../observation.js";
 import type { DType, Layout } from "../../protocol/tensor.js";
+import type { TensorValue } from "../tensorValue.js";
 import { fromTensor, product, toTensor, type NdArray } from "./ndarray.js";
 
 /** One tensor within a fused op, or one that it reads. */
@@ -11,6 +12,8 @@ export interface Node extends NdArray {
 export interface Expansion {
   readonly ops: readonly ObservedOp[];
   readonly tensors: readonly ObservedTensor[];
+  /** What the op makes of its steps, where it is computed again. */
+  readonly value?: () => NdArray;
 }
 
 /** Writes the steps of a fused op down, each with its value. */
@@ -26,12 +29,19 @@ export interface StepWriter {
   readonly mask: (name: string, value: NdArray, ...reads: readonly Node[]) => Node;
   /** What the op makes is made of these. */
   readonly end: (...reads: readonly Node[]) => Expansion | undefined;
+  /** As `end`, and how. */
+  readonly made: (value: () => NdArray, ...reads: readonly Node[]) => Expansion | undefined;
 }
 
 /** Steps of a fused op that are too large to be computed only to be looked at. */
 const mostElements = 1 << 25;
 
-export function stepWriter(op: ObservedOp, observation: Observation): StepWriter {
+/** @param given Other values for steps: what follows is made of these. */
+export function stepWriter(
+  op: ObservedOp,
+  observation: Observation,
+  given: ReadonlyMap<TensorKey, TensorValue> = new Map(),
+): StepWriter {
   const attributes = op.attributes ?? {};
   const roles = Array.isArray(attributes["operands"]) ? (attributes["operands"] as unknown[]) : [];
   const word = op.kind.split(".").at(-1) ?? op.kind;
@@ -46,11 +56,13 @@ export function stepWriter(op: ObservedOp, observation: Observation): StepWriter
   const valueOf = (key: TensorKey) => observation.tensors.get(key)?.value;
   const write = (
     name: string,
-    value: NdArray,
+    computed: NdArray,
     dtype: DType | undefined,
     reads: readonly Node[],
   ): Node => {
     const key = `${first}:${name}`;
+    const other = given.get(key);
+    const value = other ? fromTensor(other) : computed;
     elements += product(value.shape);
     if (dtype && elements <= mostElements) {
       tensors.push({
@@ -60,7 +72,7 @@ export function stepWriter(op: ObservedOp, observation: Observation): StepWriter
         dtype,
         shape: value.shape,
         layout: layoutFor(value.shape, sources),
-        value: toTensor(value, dtype),
+        value: toTensor(computed, dtype),
       });
       ops.push({
         ...op,
@@ -72,6 +84,11 @@ export function stepWriter(op: ObservedOp, observation: Observation): StepWriter
       });
     }
     return { key, ...value };
+  };
+  const end = (reads: readonly Node[]): Expansion | undefined => {
+    if (!made?.value || ops.length === 0 || elements > mostElements) return undefined;
+    const last = { ...op, inputs: reads.map((read) => read.key), wholeInputs: op.inputs };
+    return { ops: [...ops, last], tensors };
   };
   return {
     operand: (role, at = 0) => {
@@ -88,10 +105,10 @@ export function stepWriter(op: ObservedOp, observation: Observation): StepWriter
     result: () => made?.value && fromTensor(made.value),
     step: (name, value, ...reads) => write(name, value, made?.dtype, reads),
     mask: (name, value, ...reads) => write(name, value, "bool", reads),
-    end: (...reads) => {
-      if (!made?.value || ops.length === 0 || elements > mostElements) return undefined;
-      const last = { ...op, inputs: reads.map((read) => read.key), wholeInputs: op.inputs };
-      return { ops: [...ops, last], tensors };
+    end: (...reads) => end(reads),
+    made: (value, ...reads) => {
+      const expansion = end(reads);
+      return expansion && { ...expansion, value };
     },
   };
 }

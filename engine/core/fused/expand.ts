@@ -1,4 +1,5 @@
 import type { Observation, ObservedOp, TensorKey } from "../observation.js";
+import type { TensorValue } from "../tensorValue.js";
 import { stepWriter, type Expansion, type StepWriter } from "./builder.js";
 import * as masks from "./masks.js";
 import * as norms from "./norms.js";
@@ -40,6 +41,21 @@ export function isFused({ kind, attributes }: ObservedOp): boolean {
   return attributes !== undefined && Object.hasOwn(expansions, kind.split(".").at(-1) ?? "");
 }
 
+/** Whether an op's result can be made again of its steps with other values. */
+export function isMadeOfSteps({ kind }: ObservedOp): boolean {
+  return /\.(scaled_dot_product_attention|multi_head_attention_forward)$/.test(kind);
+}
+
+/** @param given Other values for some of its steps. */
+export function expansionOf(
+  op: ObservedOp,
+  observation: Observation,
+  given?: ReadonlyMap<TensorKey, TensorValue>,
+): Expansion | undefined {
+  if (!isFused(op)) return undefined;
+  return expansions[op.kind.split(".").at(-1) ?? ""]?.(stepWriter(op, observation, given));
+}
+
 /** The observation with these ops written out, each step with its value; undefined where none of them can be. */
 export function expandFused(
   observation: Observation,
@@ -47,9 +63,7 @@ export function expandFused(
 ): Observation | undefined {
   const expanded = new Map<ObservedOp, Expansion>();
   for (const op of ops) {
-    const expansion = isFused(op)
-      ? expansions[op.kind.split(".").at(-1) ?? ""]?.(stepWriter(op, observation))
-      : undefined;
+    const expansion = expansionOf(op, observation);
     if (expansion) expanded.set(op, expansion);
   }
   if (expanded.size === 0) return undefined;

@@ -119,7 +119,7 @@ export function attention(w: StepWriter): Expansion | undefined {
   if (w.number("dropout_p", 0) !== 0) return undefined;
   const scale = w.number("scale", 1 / Math.sqrt(query.shape.at(-1) ?? 1));
   const weights = weightsOf(w, query, key, { scale, mask: w.operand("attn_mask") });
-  return weights && w.end(weights, value);
+  return weights && w.made(() => matmul(weights, value), weights, value);
 }
 
 interface Scores {
@@ -193,7 +193,12 @@ export function multiHeadAttention(w: StepWriter): Expansion | undefined {
   const mixed = w.step("weighted values", matmul(weights, v), weights, v);
   const merged = reshape(permute(mixed, [2, 0, 1, 3]), [length, batch, width]);
   const outBias = w.operand("out_proj_bias");
-  return w.end(w.step("merged heads", merged, mixed), out, ...(outBias ? [outBias] : []));
+  const joined = w.step("merged heads", merged, mixed);
+  const projected = (): NdArray => {
+    const product = matmul(joined, transposed(out));
+    return outBias ? zip(product, outBias, add) : product;
+  };
+  return w.made(projected, joined, out, ...(outBias ? [outBias] : []));
 }
 
 export function transposed(a: NdArray): NdArray {

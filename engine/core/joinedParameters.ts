@@ -20,8 +20,8 @@ export interface Mended {
   readonly parts: readonly ObservedParameter[];
   /** In the joined parameter's own shape. */
   readonly value: TensorValue;
-  /** The first part that is not the one that belongs there. */
-  readonly wrongPart: string;
+  /** What is wrong with it, after its name. */
+  readonly mistake: string;
 }
 
 /**
@@ -51,7 +51,7 @@ export function inDeclaredOrder(
   return {
     parts: sorted.map(({ parameter }) => parameter),
     value: { ...join(slices, found.axis), shape: value.shape },
-    wrongPart: wrongPart(found.parts, sorted),
+    mistake: wrongPart(found.parts, sorted),
   };
 }
 
@@ -113,8 +113,26 @@ function mendedAt(
       filled.map(({ form }) => form),
       axis,
     ),
-    wrongPart: wrongPart(slots, filled),
+    mistake: wrongPart(slots, filled),
   };
+}
+
+/** "q.weight and 2 others" */
+export function namesOf(parts: readonly ObservedParameter[]): string {
+  const [first, second, ...others] = parts.map(({ name }) => name);
+  if (second === undefined) return first ?? "";
+  return `${first} and ${others.length > 0 ? `${others.length + 1} others` : second}`;
+}
+
+/** Parts joined along an axis of a tensor of this shape, each as it is or transposed; undefined where they do not fill it. */
+export function joinedAlong(
+  parts: readonly TensorValue[],
+  whole: TensorValue,
+  axis: number,
+): TensorValue | undefined {
+  const forms = parts.map((part) => formsOf(part, whole, axis)[0]);
+  const length = forms.reduce((sum, form) => sum + (form?.shape[axis] ?? NaN), 0);
+  return length === whole.shape[axis] ? join(forms as TensorValue[], axis) : undefined;
 }
 
 function wrongPart(
@@ -124,7 +142,7 @@ function wrongPart(
   const at = right.findIndex(({ parameter }, i) => own[i]?.parameter !== parameter);
   const held = own[at]?.parameter.name;
   const wanted = right[at]?.parameter.name ?? "";
-  return `its part ${at + 1} of ${right.length} is ${held ?? "none of the reference's parameters"} where ${wanted} belongs`;
+  return `holds the wrong part: its part ${at + 1} of ${right.length} is ${held ?? "none of the reference's parameters"} where ${wanted} belongs`;
 }
 
 /** Those whose names share the most with the names of the parts that are there: `towers.1.bias` beside `towers.0.bias`. */

@@ -1,9 +1,16 @@
 import type { DeclaredParameterPair } from "../protocol/runFile.js";
 import type { PairedBy } from "../protocol/report.js";
-import { inDeclaredOrder, partsOf, withMissingParts, type Mended } from "./joinedParameters.js";
+import {
+  inDeclaredOrder,
+  namesOf,
+  partsOf,
+  withMissingParts,
+  type Mended,
+} from "./joinedParameters.js";
 import { fillGlob, matchGlob, normalisedName } from "./names.js";
 import type { ObservedParameter, TensorKey } from "./observation.js";
 import { isConstant, relation } from "./parameterValues.js";
+import { rearranged } from "./rearrangedParameters.js";
 
 /**
  * What became of one parameter of the candidate.
@@ -19,8 +26,8 @@ export interface ParameterFinding {
   readonly status: ParameterStatus;
   readonly reference?: ObservedParameter;
   readonly pairedBy?: PairedBy;
-  /** Of a parameter that is made of several of the reference's: the part that is not what belongs there. */
-  readonly wrongPart?: string;
+  /** Of a parameter that is made of others of the reference: what is wrong with it. */
+  readonly mistake?: string;
   /** ‖c − r‖₂ / ‖r‖₂ in the orientation that fits better; absent where it is undefined. */
   readonly relL2?: number;
 }
@@ -141,8 +148,8 @@ export function pairLeftovers(
 
 /**
  * Supposes that joined parameters should hold their parts in another order: in that in which the reference declares them,
- * or in that of another joined parameter of the same module, as a bias beside its weight. Once for those of one name in all
- * layers.
+ * or in that of another joined parameter of the same module, as a bias beside its weight. And one that has just the values of
+ * some of the reference's, in an arrangement that is not known, in the usual ones. Once for those of one name in all layers.
  */
 export function* joinedInOtherOrder(
   comparison: ParameterComparison,
@@ -183,6 +190,15 @@ export function* joinedInOtherOrder(
       suppose(`beside ${withoutNumbers(name)}`, finding, sorted);
     }
   }
+  // Or the values are there, and nothing says how they were arranged.
+  for (const finding of comparison.findings.filter(({ reference }) => !reference)) {
+    const found = rearranged(finding.candidate.value, comparison.missing);
+    for (const [way, mended] of found.entries()) {
+      const name = `arranged ${withoutNumbers(finding.candidate.name)} ${way}`;
+      const group = groups.get(name) ?? new Map<ParameterFinding, ParameterFinding>();
+      groups.set(name, group.set(finding, mendedFinding(finding, mended)));
+    }
+  }
   for (const group of groups.values()) {
     const findings = comparison.findings.map((finding) => group.get(finding) ?? finding);
     yield { ...comparison, findings };
@@ -204,18 +220,16 @@ function withoutNumbers(name: string): string {
 
 function mendedFinding(
   { candidate }: ParameterFinding,
-  { parts, value, wrongPart }: Mended,
+  { parts, value, mistake }: Mended,
 ): ParameterFinding {
   const [first] = parts as [ObservedParameter];
-  const others = parts.length - 1;
-  const name = `${first.name} and ${others > 1 ? `${others} others` : parts[1]?.name}`;
   const { relL2 } = relation(value, candidate.value);
   return {
     candidate,
     status: "different",
-    reference: { ...first, name, value },
+    reference: { ...first, name: namesOf(parts), value },
     pairedBy: "content",
-    wrongPart,
+    mistake,
     ...(relL2 !== undefined && { relL2 }),
   };
 }
@@ -257,6 +271,20 @@ export function pairParameter(
     ),
     missing: comparison.missing.filter((parameter) => parameter !== reference),
   };
+}
+
+/** The comparison with one parameter that has just the values of some of the reference's, in each usual arrangement. */
+export function pairRearranged(
+  comparison: ParameterComparison,
+  candidate: ObservedParameter,
+): ParameterComparison[] {
+  return rearranged(candidate.value, comparison.missing).map((mended) => ({
+    ...comparison,
+    findings: comparison.findings.map((finding) =>
+      finding.candidate === candidate ? mendedFinding(finding, mended) : finding,
+    ),
+    missing: comparison.missing.filter((parameter) => !mended.parts.includes(parameter)),
+  }));
 }
 
 function findingOf(

@@ -14,7 +14,7 @@ import {
   type TensorKey,
 } from "../core/observation.js";
 import type { TensorPair } from "../core/pairing.js";
-import { pairParameter, type ParameterComparison } from "../core/parameters.js";
+import { pairParameter, pairRearranged, type ParameterComparison } from "../core/parameters.js";
 import {
   implementationPrecision,
   segmentGraph,
@@ -135,8 +135,11 @@ export function startWalk({
       ({ reference: r, candidate: c }) => !r && segment.parameters.includes(c.tensor),
     );
     for (const { candidate: own } of open) {
-      for (const counterpart of wanted) {
-        const paired = pairParameter(parameters, own.tensor, counterpart, "use");
+      const guesses = [
+        ...wanted.map((one) => pairParameter(parameters, own.tensor, one, "use")),
+        ...pairRearranged(parameters, own),
+      ];
+      for (const paired of guesses) {
         const repaired = fittedParameters(paired.findings.filter(isFaulty), () => false);
         if (!repaired.has(own.tensor)) continue;
         if (evaluations++ >= limits.evaluations) return false;

@@ -4,6 +4,7 @@ import {
   compareParameters,
   joinedInOtherOrder,
   pairLeftovers,
+  pairRearranged,
   pairLeftoversByShape,
 } from "../../engine/core/parameters.js";
 import { transposeMatrix } from "../../engine/core/parameterValues.js";
@@ -246,12 +247,12 @@ describe("joined parameters", () => {
   const guess = (reference: ObservedParameter[], own: ObservedParameter) => {
     const [finding] = pairLeftovers(compareParameters(reference, [own]), reference).findings;
     const value = finding?.reference?.value.bytes;
-    return [finding?.wrongPart, value && [...new Float32Array(value.slice().buffer)]];
+    return [finding?.mistake, value && [...new Float32Array(value.slice().buffer)]];
   };
 
   it("supposes the part that is missing in the place of one that is there twice", () => {
     expect(guess([q, k, v, bias], rows(q, q, v))).toEqual([
-      "its part 2 of 3 is layer.q.weight where layer.k.weight belongs",
+      "holds the wrong part: its part 2 of 3 is layer.q.weight where layer.k.weight belongs",
       [1, 2, 3, 4, 5, 6, 7, -8, -9, 0.5, 0.25, 3],
     ]);
   });
@@ -259,7 +260,7 @@ describe("joined parameters", () => {
   it("supposes the part that is missing in the place of one that is none of the reference's", () => {
     const fresh = parameter("fresh", [2, 2], [0, 0, 0, 0]);
     expect(guess([q, k, v], rows(q, k, fresh))[0]).toBe(
-      "its part 3 of 3 is none of the reference's parameters where layer.v.weight belongs",
+      "holds the wrong part: its part 3 of 3 is none of the reference's parameters where layer.v.weight belongs",
     );
   });
 
@@ -272,10 +273,10 @@ describe("joined parameters", () => {
     const reference = [q, k, v];
     const ordered = (own: ObservedParameter) =>
       [...joinedInOtherOrder(compareParameters(reference, [own]), reference)].map(
-        ({ findings }) => findings[0]?.wrongPart,
+        ({ findings }) => findings[0]?.mistake,
       );
     expect(ordered(rows(k, q, v))).toEqual([
-      "its part 1 of 3 is layer.k.weight where layer.q.weight belongs",
+      "holds the wrong part: its part 1 of 3 is layer.k.weight where layer.q.weight belongs",
     ]);
     expect(ordered(rows(q, k, v))).toEqual([]);
   });
@@ -285,11 +286,32 @@ describe("joined parameters", () => {
     const reference = [k, q, ...biases];
     const own = [{ ...rows(q, k), name: "port.weight" }, parameter("port.bias", [4], [2, 5, 3, 4])];
     const guesses = [...joinedInOtherOrder(compareParameters(reference, own), reference)].map(
-      ({ findings }) => findings.map(({ wrongPart }) => wrongPart),
+      ({ findings }) => findings.map(({ mistake }) => mistake),
     );
     expect(guesses).toContainEqual([
       undefined,
-      "its part 1 of 2 is layer.k.bias where layer.q.bias belongs",
+      "holds the wrong part: its part 1 of 2 is layer.k.bias where layer.q.bias belongs",
     ]);
+  });
+
+  it("supposes the usual arrangements of values that are all there", () => {
+    const interleaved = parameter("qk", [4, 2], [1, 2, 5, 6, 3, 4, 7, -8]);
+    const reference = [v, q, k];
+    const compared = compareParameters(reference, [interleaved]);
+    const guesses = pairRearranged(compared, interleaved);
+    expect(guesses.map(({ missing }) => missing)).toEqual([[v]]);
+    const [finding] = guesses[0]?.findings ?? [];
+    expect(finding?.mistake).toBe(
+      "holds the values of the reference's layer.q.weight and layer.k.weight in another arrangement",
+    );
+    const value = finding?.reference?.value;
+    expect(value && [...new Float32Array(value.bytes.slice().buffer)]).toEqual([
+      1, 2, 3, 4, 5, 6, 7, -8,
+    ]);
+  });
+
+  it("supposes nothing of values that are not all there", () => {
+    const other = parameter("qk", [4, 2], [1, 2, 5, 6, 3, 4, 7, 8]);
+    expect(pairRearranged(compareParameters([v, q, k], [other]), other)).toEqual([]);
   });
 });

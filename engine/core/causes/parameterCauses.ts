@@ -18,7 +18,7 @@ export function causeOfParameter(
   finding: ParameterFinding,
   others: readonly ObservedParameter[] = [],
 ): Cause {
-  const { candidate, reference, status, relL2, wrongPart } = finding;
+  const { candidate, reference, status, relL2, mistake } = finding;
   const from = reference ? `the reference's ${reference.name}` : "any parameter of the reference";
   const evidence = { ...(relL2 !== undefined && { relL2 }) };
   const other = others.find(
@@ -33,10 +33,10 @@ export function causeOfParameter(
       evidence: { ...evidence, other: other.name },
     };
   }
-  if (wrongPart !== undefined) {
+  if (mistake !== undefined) {
     return {
       kind: "parameterDiffers",
-      text: `${candidate.name} holds the wrong part: ${wrongPart}`,
+      text: `${candidate.name} ${mistake}`,
       confidence: "certain",
       evidence,
     };

@@ -38,6 +38,8 @@ export interface LineOptions {
   /** The reference's parameter that one of the candidate's was paired with. */
   readonly twinOf: (parameter: TensorKey) => TensorKey | undefined;
   readonly statementsOf: StatementsOf;
+  /** Whether a part of what an origin makes is as it should be. */
+  readonly differsInPart: (judgement: Judgement) => boolean;
 }
 
 export interface LineContext extends LineOptions {

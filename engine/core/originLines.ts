@@ -1,4 +1,5 @@
 import type { Origin, Site } from "../protocol/report.js";
+import { elementCount } from "./dtypes.js";
 import type { Explanation, WrongRead } from "./explanation.js";
 import type { Judgement } from "./judge.js";
 import {
@@ -121,8 +122,13 @@ function linesOfOp(judgement: Judgement, context: LineContext): BlamedLine[] {
   ];
   const ops = dataOps(judgement, context).toReversed();
   lines.push(...indexLines(judgement, ops[0], context));
+  const isPartial = ops.length > 2 && context.differsInPart(judgement);
   // What only lays out or selects is asked after what computes, and what a library does with it last.
-  const rank = (op: ObservedOp): number => (isFixedStep(op) ? 2 : laysOut(op, context) ? 1 : 0);
+  const rank = (op: ObservedOp): number => {
+    if (isFixedStep(op)) return 3;
+    if (laysOut(op, context)) return 2;
+    return isPartial && decides(op) ? 0 : 1;
+  };
   for (const op of ops.toSorted((a, b) => rank(a) - rank(b))) {
     const settings = op.constructedAt
       ? [{ site: op.constructedAt, why: "makes the layer with its settings" }]
@@ -139,6 +145,13 @@ function linesOfOp(judgement: Judgement, context: LineContext): BlamedLine[] {
     if (hasFew) lines.push(...settings);
   }
   return lines;
+}
+
+/** Where to draw a line between elements: bounds, comparisons, what is filled. */
+function decides({ kind }: ObservedOp): boolean {
+  return /(^|[._])(r?(gt|lt|ge|le|eq|ne)|greater\w*|less\w*|\w*equal|min|max|minimum|maximum|clamp\w*|clip|pad|where|masked_fill|tri[lu])_*$/i.test(
+    kind,
+  );
 }
 
 /** A step of attention that has no settings: wrong results of it are those of what it reads. */
@@ -215,11 +228,17 @@ function callOfOtherLayer(judgement: Judgement, context: LineContext): BlamedLin
 const between =
   "lies between the last tensors that match and this one; nothing in between has a counterpart";
 
-/** The segment's ops that have a line: those on tensors of rank 2 or more if there are any. */
+/** The segment's ops that have a line: those on tensors of rank 2 or more, or on more than a shape, if there are any. */
 function dataOps({ segment }: Judgement, { candidate }: LineContext) {
   const ops = segment.ops.filter((op) => op.frames.length > 0);
   const data = ops.filter((op) =>
-    op.outputs.some((key) => (candidate.observation.tensors.get(key)?.shape.length ?? 0) >= 2),
+    op.outputs.some((key) => {
+      const shape = candidate.observation.tensors.get(key)?.shape ?? [];
+      return shape.length >= 2 || elementCount(shape) > mostAxes;
+    }),
   );
   return data.length > 0 ? data : ops;
 }
+
+/** A vector that is longer is no shape. */
+const mostAxes = 5;

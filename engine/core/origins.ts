@@ -4,6 +4,7 @@ import { causeOfOp, causeOfParameter } from "./causes.js";
 import { sampleLengths } from "./causes/sampleLengths.js";
 import type { Judgement } from "./judge.js";
 import { explainedCause } from "./explainedCause.js";
+import { differsInPart } from "./partOfElements.js";
 import type { Explanation } from "./explanation.js";
 import { splitTensorName } from "./names.js";
 import type { LineOptions, Side } from "./lineContext.js";
@@ -75,7 +76,13 @@ export function findOrigins(
   });
   const reference = sideOf(options.reference, referenceMakerOf);
   const candidate = sideOf(options.candidate, makerOf);
-  const blame = findLines({ ...options, reference, candidate, judgements });
+  const isPartial = ({ pair }: Judgement): boolean => {
+    const wanted = options.reference.tensors.get(pair.reference)?.value;
+    const made = options.onReference?.get(pair.candidate);
+    return Boolean(wanted && made && pair.alignment && differsInPart(wanted, made, pair.alignment));
+  };
+  const lineOptions = { ...options, reference, candidate, judgements, differsInPart: isPartial };
+  const blame = findLines(lineOptions);
   const referenceNameOf = new Map(options.reference.parameters.map((p) => [p.name, p]));
   const groups = new Map<string, OriginInstance[]>();
   const add = (instance: OriginInstance): void => {
@@ -132,7 +139,8 @@ export function findOrigins(
       const counterpart = referenceNameOf.get(parameter.reference?.name ?? "");
       const referenceReader = counterpart && reference.readersOf.get(counterpart.tensor)?.[0];
       const referenceUsedAt = referenceReader?.frames[0];
-      const referenceSite = counterpart?.declaredAt ?? referenceUsedAt;
+      const referenceSite =
+        counterpart?.declaredAt ?? referenceUsedAt ?? parameter.reference?.declaredAt;
       add({
         kind: "parameter",
         site: declared,

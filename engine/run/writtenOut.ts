@@ -67,8 +67,10 @@ async function evaluateWithSteps(
     if (!asked.isOther || result === undefined) continue;
     if (outputs.includes(result)) values.set(result, made.result);
     const replaced = new Map(inner.replaced);
-    if (!replaced.has(result)) replaced.set(result, made.result);
-    inner = { ...inner, replaced };
+    const more = inner.corrected?.get(result);
+    if (!replaced.has(result)) replaced.set(result, more ? sum(made.result, more) : made.result);
+    const corrected = only(inner.corrected, (key) => key !== result);
+    inner = { ...inner, replaced, corrected };
   }
   const rest = await program.evaluate(inner, signal);
   return new Map([...rest, ...values]);

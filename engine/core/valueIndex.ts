@@ -37,6 +37,8 @@ interface Entry {
   readonly maxAbsolute: number;
   readonly classKey: string;
   readonly position: number;
+  /** It is kept, and not computed. */
+  readonly isKept: boolean;
 }
 
 /** One way in which tensors of a shape lie in those of another, with some positions to look at first. */
@@ -104,17 +106,18 @@ export function indexValues(reference: Observation, kept: readonly TensorKey[] =
 /** What an op of the reference made, and says something: elements that are all the same match by chance. */
 function entriesOf(reference: Observation, kept: readonly TensorKey[]): Entry[] {
   const entries: Entry[] = [];
+  const isKept = new Set(kept);
   let position = 0;
   for (const key of [...kept, ...producers(reference).keys()]) {
     const tensor = reference.tensors.get(key);
     if (!tensor?.value) continue;
-    const entry = entryFor(tensor as Entry["tensor"], position++);
+    const entry = entryFor(tensor as Entry["tensor"], position++, isKept.has(key));
     if (entry) entries.push(entry);
   }
   return entries;
 }
 
-function entryFor(tensor: Entry["tensor"], position: number): Entry | undefined {
+function entryFor(tensor: Entry["tensor"], position: number, isKept: boolean): Entry | undefined {
   const whole = align(tensor, { shape: tensor.shape, layout: tensor.layout });
   if (!whole.ok || whole.alignment.count < fewestElements) return undefined;
   const read = float64Reader(tensor.value);
@@ -143,14 +146,14 @@ function entryFor(tensor: Entry["tensor"], position: number): Entry | undefined 
   }
   if (!varies || !Number.isFinite(squares)) return undefined;
   const classKey = `${whole.alignment.count} ${sum.toPrecision(9)} ${squares.toPrecision(9)}`;
-  return { tensor, read, maxAbsolute, classKey, position };
+  return { tensor, read, maxAbsolute, classKey, position, isKept };
 }
 
 function groupByLayout(entries: readonly Entry[]): Entry[][] {
   const groups = new Map<string, Entry[]>();
   for (const entry of entries) {
     const { shape, layout } = entry.tensor;
-    const key = `${shape.join()} ${JSON.stringify(layout)}`;
+    const key = `${entry.isKept} ${shape.join()} ${JSON.stringify(layout)}`;
     const group = groups.get(key);
     if (group) group.push(entry);
     else groups.set(key, [entry]);
@@ -173,7 +176,7 @@ function fitsBetween(members: readonly Entry[], shape: readonly number[]): Fit[]
     )
       continue;
     const order = isIdentity ? {} : { permutation };
-    const aligned = align(lead.tensor, { shape }, { ...order, regroups: true });
+    const aligned = align(lead.tensor, { shape }, { ...order, regroups: !lead.isKept });
     if (!aligned.ok || aligned.findings.length > 0) continue;
     const { alignment } = aligned;
     // Padding may hold anything, but a part of a dense tensor is another quantity.

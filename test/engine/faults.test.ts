@@ -50,6 +50,7 @@ describe("planted faults", () => {
     "ple/softmax-half",
     "encoder/mlp-biases-swapped",
     "convnet/no-gate",
+    "convnet/one-unit-less",
     "dlrm/top-from-bottom-bias",
     // Attention that is one op in the candidate and many in the reference.
     "encoder/groups-tiled-port",

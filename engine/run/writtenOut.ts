@@ -128,7 +128,8 @@ async function readBy(
   return new Map(
     op.inputs.flatMap((key) => {
       const value = given(key) ?? made.get(key) ?? tensors.get(key)?.value;
-      return value ? [[key, value] as const] : [];
+      const more = inner.corrected?.get(key);
+      return value ? [[key, more ? sum(value, more) : value] as const] : [];
     }),
   );
 }
@@ -152,9 +153,10 @@ function computed(
   const observation = { ...whole, tensors };
   let expansion = expansionIn(op, observation, given);
   const others = new Map(given);
-  for (const { key, value } of expansion?.tensors ?? []) {
+  // Each correction changes the steps after it.
+  for (const key of (expansion?.tensors ?? []).map((step) => step.key)) {
     const more = added.get(key);
-    const step = expansion?.tensors.find((one) => one.key === key)?.value ?? value;
+    const step = more && expansion?.tensors.find((one) => one.key === key)?.value;
     if (!more || !step) continue;
     others.set(key, sum(step, more));
     expansion = expansionIn(op, observation, others);

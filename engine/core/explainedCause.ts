@@ -24,7 +24,9 @@ export function explainedCause(
   );
   const each = distinct.map((one) => nameOf(one.operand, candidate)).join(" and ");
   const instead = distinct.map((one) => nameOf(one.wanted, reference)).join(" and ");
-  const [own, other] = [shapeOf(operand, candidate), shapeOf(wanted, reference)];
+  // Rows that one side packs and the other pads have two shapes and one layout.
+  const isDense = reference.tensors.get(wanted)?.layout.kind === "dense";
+  const [own, other] = isDense ? [shapeOf(operand, candidate), shapeOf(wanted, reference)] : [];
   const shapes = own && other && own !== other ? `: as [${own}], not [${other}]` : "";
   const texts: Readonly<Record<Explanation["kind"], string>> = {
     operand: `reads ${each} where the reference reads ${instead}${place}`,

@@ -139,6 +139,24 @@ describe("propagateLayouts", () => {
     for (const id of [ids, x, norm, packed]) expect(trace.layout(id)).toEqual(jaggedLayout);
   });
 
+  it("takes no columns for rows where it goes back", () => {
+    const trace = new TraceSketch();
+    const x = trace.input([5, 5]);
+    const turned = trace.op("torch.t", [x], [5, 5]);
+    trace.op("Tensor.mul", [turned, trace.input([5, 5], jaggedLayout as Layout)], [5, 5]);
+    expect(trace.layout(turned)).toEqual(jaggedLayout);
+    expect(trace.layout(x)).toBeUndefined();
+  });
+
+  it("follows the axes of the table itself", () => {
+    const trace = new TraceSketch();
+    const index = [{ slice: [null, null, null] }, { operand: 1 }];
+    const table = trace.input([2, 6, 4], paddedOn([2]) as Layout);
+    const ids = trace.input([3, 3]);
+    const rows = trace.op("torch.Tensor.__getitem__", [table, ids], [2, 3, 3, 4], { index });
+    expect(trace.layout(rows)).toEqual(paddedOn([3], "NaN"));
+  });
+
   it("follows a table that is looked up by padded positions", () => {
     const trace = new TraceSketch();
     const buckets = trace.input([2, 4, 4], paddedOn([1, 2]) as Layout);

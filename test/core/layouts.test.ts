@@ -166,6 +166,12 @@ describe("align", () => {
     expect(aligned.alignment.runs[1]).toEqual({ reference: 28, candidate: 28, length: 1 });
   });
 
+  it("never takes a padded axis for a part of another one", () => {
+    const layout: Layout = { kind: "padded", lengths: [2, 1], batchAxis: 0, axes: [2], pad: 0 };
+    const r = { shape: [2, 2, 3, 2], layout };
+    expect(align(r, { shape: [2, 6, 2] }, { regroups: true }).ok).toBe(false);
+  });
+
   it("names the transform that it proved", () => {
     const r = { shape: [3, 4], layout: jagged([1, 2]) };
     expect(transform(r, { shape: [3, 4] })).toBe("identical");

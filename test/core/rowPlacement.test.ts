@@ -123,6 +123,17 @@ describe("withRowPlacement", () => {
     expect(placementIn(candidateOf(6, (row) => order[row] as number, [1]))).toBeUndefined();
   });
 
+  it("trusts no row that lies in two places", () => {
+    const candidate = candidateOf(6, (row) => row);
+    const y = candidate.tensors.get("y") as ObservedTensor;
+    const elements = [...new Float32Array((y.value as TensorValue).bytes.slice().buffer)];
+    for (let i = 0; i < width; i++) elements[5 * width + i] = rows[i] as number;
+    const value = tensor("float32", [2, 6, width], elements);
+    expect(
+      placementIn({ ...candidate, tensors: new Map([["y", { ...y, value }]]) }),
+    ).toBeUndefined();
+  });
+
   it("says nothing where less than half of the rows are found", () => {
     const at = (row: number, length: number): number => 6 - length + row;
     expect(placementIn(candidateOf(6, at, [0, 1, 2]))).toBeUndefined();

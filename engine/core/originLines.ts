@@ -16,7 +16,8 @@ import type { ObservedOp, TensorKey } from "./observation.js";
 import { isRearrangement, isSelection } from "./rearrangement.js";
 import { linesOfOperand } from "./operandLines.js";
 import { beforeTheSame } from "./parallelReads.js";
-import { commonFrames } from "./sourceFlow.js";
+import { isDataOp } from "./segments.js";
+import { commonFrames, isSamePlace } from "./sourceFlow.js";
 
 export interface Blamed {
   readonly kind: Origin["kind"];
@@ -102,7 +103,8 @@ function linesOfExtraStep(judgement: Judgement, context: LineContext): BlamedLin
   const ops = dataOps(judgement, context);
   const common = commonFrames(ops.map((op) => op.frames));
   const call = common.at(-1);
-  const isCall = ops.some((op) => op.frames.length > common.length);
+  const isCall =
+    ops.some((op) => op.frames.length > common.length) && doesNothingElse(call, ops, context);
   const why = "does something that the reference does not do";
   const frames = isCall ? common.toReversed() : (ops.at(-1)?.frames ?? []);
   const outer = framesAtFault({ frames, instance: ops.at(-1)?.instance ?? "" }, context)[0];
@@ -112,6 +114,26 @@ function linesOfExtraStep(judgement: Judgement, context: LineContext): BlamedLin
     return [{ site: loop, why: "turns once more than the reference" }, ...own.slice(0, 3)];
   }
   return call && outer ? [{ site: outer, why }, ...own.slice(0, 3)] : own;
+}
+
+/** Whether nothing but these ops is done by a call, from the first of them to the last. */
+function doesNothingElse(
+  call: Site | undefined,
+  ops: readonly ObservedOp[],
+  { candidate }: LineContext,
+): boolean {
+  const all = candidate.observation.ops;
+  const own = new Set(ops);
+  const within = all.slice(
+    all.indexOf(ops[0] as ObservedOp),
+    all.indexOf(ops.at(-1) as ObservedOp),
+  );
+  return !within.some(
+    (op) =>
+      !own.has(op) &&
+      isDataOp(op, candidate.observation) &&
+      op.frames.some((frame) => call !== undefined && isSamePlace(frame, call)),
+  );
 }
 
 /** Lines of the segment's ops: the one that makes the tensor first, then backwards. */

@@ -75,9 +75,14 @@ export async function judgeCandidate(
   const side = isPadded ? padded : whole;
   const first = await judgeWith(side);
   const judged = isPadded ? { ...first, paddedBy: padded.paddedBy } : first;
-  const observation = expandFused(side.reference.observation, fusedBehindOrigins(judged));
-  const again = observation && { ...judged, ...(await judgeWith(indexed(observation))) };
-  const best = again && isNarrower(again, judged) ? again : judged;
+  const fused = fusedBehindOrigins(judged);
+  let best = judged;
+  for (const ops of [fused, ofTheirLines(fused, side.reference.observation)]) {
+    const observation = expandFused(side.reference.observation, ops);
+    const again = observation && { ...judged, ...(await judgeWith(indexed(observation))) };
+    if (again && isNarrower(again, best)) best = again;
+    if (widestOrigin(best) <= fewOps) break;
+  }
   const { reference: expanded, index } = best;
   const steps = withStepsOf(candidate, opsOfOrigins(best));
   if (!steps) return best;
@@ -100,6 +105,9 @@ function opsOfOrigins({ judgements }: Judged): Set<ObservedOp> {
       .flatMap(({ segment }) => segment.ops),
   );
 }
+
+/** An origin of more ops is a list of lines. */
+const fewOps = 8;
 
 /** Of how many ops the least certain origin is one. */
 function widestOrigin({ judgements }: Judged): number {
@@ -133,25 +141,26 @@ function keptWithoutTwin(
     .map(({ key }) => key);
 }
 
-/**
- * Fused ops of the reference between the last paired tensors and one that differs because of several ops, and the others
- * of their lines: steps that one layer shows and the next one does not would make the next one look like the first.
- */
+/** Fused ops of the reference between the last paired tensors and one that differs because of several ops. */
 function fusedBehindOrigins({ judgements, pairing, reference }: Judged): Set<ObservedOp> {
   const graph = segmentGraph(reference.observation);
   const matched = new Set(pairing.pairs.map((pair) => pair.reference));
-  const lineOf = ({ kind, frames: [site] }: ObservedOp): string =>
-    `${kind} ${site?.file ?? ""}:${site?.line ?? ""}`;
-  const lines = new Set(
+  return new Set(
     judgements
       .filter(({ verdict, segment }) => verdict === "origin" && segment.ops.length > 1)
       // A parameter that was not copied is no step that was left out.
       .filter((judgement) => !isOfParameters(judgement))
       .flatMap(({ pair }) => segmentOf(pair.reference, matched, graph).ops)
-      .filter(isFused)
-      .map(lineOf),
+      .filter(isFused),
   );
-  return new Set(reference.observation.ops.filter((op) => isFused(op) && lines.has(lineOf(op))));
+}
+
+/** With the others of their lines: steps that one layer shows and the next one does not make the next look like the first. */
+function ofTheirLines(fused: ReadonlySet<ObservedOp>, { ops }: Observation): Set<ObservedOp> {
+  const lineOf = ({ kind, frames: [site] }: ObservedOp): string =>
+    `${kind} ${site?.file ?? ""}:${site?.line ?? ""}`;
+  const lines = new Set([...fused].map(lineOf));
+  return new Set(ops.filter((op) => isFused(op) && lines.has(lineOf(op))));
 }
 
 /**

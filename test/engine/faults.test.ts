@@ -45,6 +45,7 @@ describe("planted faults", () => {
     "attention/post-norm",
     "hstu-tripy/split-qkuv",
     "hstu-tripy/back-permute-wrong",
+    "hstu-tripy/layers-reversed",
     "ple/click-tower-twice",
     "ple/gates-reshaped",
     "ple/softmax-half",

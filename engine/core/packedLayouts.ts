@@ -45,6 +45,11 @@ function packing(
   if (!isUnpacked && !isPacked) return [];
   const lengths = maskLengths(tensors.get(mask));
   if (!lengths) return [];
+  // A number or a vector that fills all of the mask's rows packs nothing.
+  const packed = tensors.get(isUnpacked ? made : (values as TensorKey))?.shape ?? [];
+  const whole = tensors.get(source)?.shape ?? [];
+  const rows = lengths.reduce((sum, length) => sum + length, 0);
+  if (packed[0] !== rows || packed.length !== whole.length - 1) return [];
   const padded: Layout = { kind: "padded", lengths, batchAxis: 0, axes: [1], pad: "NaN" };
   const jagged: Layout = { kind: "jagged", offsets: offsetsOf(lengths) };
   return isUnpacked

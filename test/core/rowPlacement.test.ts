@@ -216,6 +216,13 @@ describe("withPackedLayouts", () => {
     expect(found.get("packed")?.layout).toEqual({ kind: "jagged", offsets });
   });
 
+  it("says nothing where a mask is filled with one value", () => {
+    for (const fill of [tensor("float32", [], [0]), tensor("float32", [width], [1, 2, 3, 4])]) {
+      const observation = observationOf({ ...values, packed: fill }, {}, [unpack]);
+      expect(withPackedLayouts(observation)).toBe(observation);
+    }
+  });
+
   it("says nothing of a mask with holes", () => {
     const holes = { ...values, mask: tensor("bool", [2, 3], [1, 0, 1, 1, 1, 1]) };
     const observation = observationOf(holes, {}, [unpack]);
